@@ -1,0 +1,1 @@
+//! The pure planning core: events in, actions out.

@@ -1,0 +1,2 @@
+//! The binary `penstock`.
+fn main() {}
