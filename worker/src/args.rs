@@ -1,0 +1,71 @@
+//! What a worker is told on its command line. No port range is among it: ports come from the operator, one lease at a time.
+
+use std::net::{IpAddr, SocketAddr};
+
+/// The environment variable that holds the bearer token of the session, so that it shows in no process list.
+pub const SESSION_TOKEN_ENV: &str = "PENSTOCK_SESSION_TOKEN";
+
+/// Arguments of `penstock worker`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    /// An operator replica to dial, e.g. http://10.0.0.7:9190; repeat for each replica
+    #[arg(long, value_name = "URL", required = true)]
+    pub operator: Vec<String>,
+
+    /// Name of this worker; on a cluster the pod's name
+    #[arg(long)]
+    pub name: String,
+
+    /// Node that this worker runs on; media ports belong to a node
+    #[arg(long)]
+    pub node: String,
+
+    /// Unique id of the pod, where there is one
+    #[arg(long, value_name = "UID", default_value = "", env = "PENSTOCK_POD_UID")]
+    pub pod_uid: String,
+
+    /// Where publishers and players of RTMP are accepted
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:1935")]
+    pub rtmp: SocketAddr,
+
+    /// Where players of HTTP-FLV are accepted
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8080")]
+    pub http: SocketAddr,
+
+    /// Sessions, ports, metrics and health for people and Prometheus
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    pub admin: SocketAddr,
+
+    /// The health port, answered by the watchdog's own thread
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9181")]
+    pub health: SocketAddr,
+
+    /// Address that publishers and players reach this node at, best first; repeat for several
+    #[arg(long, value_name = "ADDR")]
+    pub advertise: Vec<IpAddr>,
+
+    /// Threads that move media [default: one a core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub shards: Option<u16>,
+
+    /// Standard input is a pipe held by the parent: exit at once when it ends
+    #[arg(long)]
+    pub supervised: bool,
+
+    /// Serve POST /debug/fault on the admin address, which breaks shards and sessions on purpose
+    #[arg(long)]
+    pub test_hooks: bool,
+
+    /// How log lines are written to standard error
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// How a log line is written.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
