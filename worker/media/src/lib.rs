@@ -11,3 +11,5 @@
 //! than the sums in `limits` say.
 
 pub mod frame;
+pub mod flv;
+pub mod rtmp;

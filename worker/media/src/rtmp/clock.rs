@@ -1,0 +1,34 @@
+//! RTMP's clock of 32 bits, which comes round each 49.7 days, unrolled to 64.
+
+/// Unrolls the timestamps of one connection.
+///
+/// A step is the shorter way round, so a small step back is a step back and not a wrap (RTMP 1.0 §5.1 asks for serial number
+/// arithmetic, RFC 1982).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Clock {
+    last: Option<(u32, i64)>,
+}
+
+/// ffmpeg masks its timestamps to 31 bits; a fall from this close below 2^31 to this close above 0 is its wrap, not a step of 24 days.
+const WRAP_31_WINDOW_MS: u32 = 60_000;
+
+impl Clock {
+    /// The timestamp in 64 bits. The first is taken as it is.
+    pub fn unroll(&mut self, timestamp: u32) -> i64 {
+        let unrolled = match self.last {
+            None => i64::from(timestamp),
+            Some((last, unrolled)) => {
+                let ffmpeg_wrap =
+                    last < 1 << 31 && last >= (1 << 31) - WRAP_31_WINDOW_MS && timestamp < WRAP_31_WINDOW_MS;
+                let step = if ffmpeg_wrap {
+                    i64::from(timestamp) + (1 << 31) - i64::from(last)
+                } else {
+                    i64::from(timestamp.wrapping_sub(last).cast_signed())
+                };
+                unrolled.saturating_add(step)
+            }
+        };
+        self.last = Some((timestamp, unrolled));
+        unrolled
+    }
+}
