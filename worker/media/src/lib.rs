@@ -13,3 +13,4 @@
 pub mod frame;
 pub mod flv;
 pub mod rtmp;
+pub mod rtp;
