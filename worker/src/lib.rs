@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 pub mod args;
 pub mod log;
+pub mod pulse;
+pub mod scan;
 
 /// Runs a worker until it is told to end (SIGTERM, or the parent's death with `--supervised`). Logging must be set up before
 /// (`log::install`). Starts its own threads and runtimes, so it must not be called inside one.
