@@ -3,9 +3,16 @@
 use std::process::ExitCode;
 
 pub mod args;
+pub mod assignment;
+pub mod clock;
+pub mod connection;
+pub mod counters;
+pub mod directory;
+pub mod hub;
 pub mod log;
 pub mod pulse;
 pub mod scan;
+pub mod shard;
 
 /// Runs a worker until it is told to end (SIGTERM, or the parent's death with `--supervised`). Logging must be set up before
 /// (`log::install`). Starts its own threads and runtimes, so it must not be called inside one.

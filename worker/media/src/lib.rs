@@ -10,7 +10,10 @@
 //! An error ends the session, never the process: whatever a peer sends, no session panics, and none holds more memory
 //! than the sums in `limits` say.
 
-pub mod frame;
+pub mod budget;
 pub mod flv;
+pub mod frame;
+pub mod limits;
+pub mod policy;
 pub mod rtmp;
 pub mod rtp;

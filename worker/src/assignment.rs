@@ -1,0 +1,68 @@
+//! What a worker is told to publish, in checked types: the border to the contract is `convert.rs`.
+
+use std::sync::Arc;
+
+use media::policy::{PlayPolicy, PublishPolicy};
+
+/// One stream at one epoch: the key of everything.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamRef {
+    /// UID of the MediaStream.
+    pub uid: Arc<str>,
+    /// Its epoch, which only rises.
+    pub epoch: u64,
+}
+
+/// A stream that is to be published and played here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    /// Which stream, at which epoch.
+    pub stream: StreamRef,
+    /// The path it is published and played under, without slashes at its ends.
+    pub path: Arc<str>,
+    /// Namespace of the MediaStream, for metrics and logs.
+    pub namespace: Arc<str>,
+    /// Name of the MediaStream, for metrics and logs.
+    pub name: Arc<str>,
+    /// creationTimestamp: stream time counts from it.
+    pub created_unix_ms: u64,
+    /// How publishers are treated.
+    pub publish: PublishPolicy,
+    /// How viewers are treated.
+    pub play: PlayPolicy,
+    /// Absent: a pushed stream.
+    pub rtp: Option<RtpSource>,
+}
+
+/// Where GB28181 media comes in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RtpSource {
+    /// How it comes.
+    pub transport: RtpTransport,
+    /// Absent: none is configured, and the first one seen is learnt.
+    pub ssrc: Option<u32>,
+    /// What happens to packets of another SSRC.
+    pub ssrc_policy: SsrcPolicy,
+    /// Leased port of the media.
+    pub rtp_port: u16,
+    /// Leased port of RTCP; absent where there is none.
+    pub rtcp_port: Option<u16>,
+}
+
+/// How RTP comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RtpTransport {
+    /// Datagrams.
+    Udp,
+    /// RFC 4571 over connections that the sender opens.
+    TcpPassive,
+}
+
+/// What happens to packets of an SSRC that is not configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SsrcPolicy {
+    /// They are dropped and counted.
+    Enforce,
+    /// The first one seen is taken.
+    Learn,
+}

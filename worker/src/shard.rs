@@ -1,0 +1,202 @@
+//! A shard's border: what it is told, what it reports, and the handle by which others reach it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::assignment::{Assignment, StreamRef};
+use crate::connection::Arrival;
+use crate::counters::Counters;
+use crate::hub::Ingress;
+use crate::pulse::Pulse;
+
+/// How others reach a shard. Clones reach the same one.
+#[derive(Clone, Debug)]
+pub struct ShardHandle {
+    /// Its number, from 0.
+    pub index: usize,
+    /// Ticks while its loop turns.
+    pub pulse: Arc<Pulse>,
+    /// What it counts.
+    pub counters: Arc<Counters>,
+    /// For control. Bounded; a full one means that the shard is stuck.
+    pub commands: mpsc::Sender<ShardCommand>,
+    /// For front. Bounded; a connection that finds it full is closed and counted.
+    pub arrivals: mpsc::Sender<Arrival>,
+}
+
+/// What a shard is told by control.
+pub enum ShardCommand {
+    /// Publish this stream here. With the epoch that runs already it changes the policies in place (`ingress` is `None`
+    /// then, unless the ports changed); with a higher one, viewers and ring go over to it, and the old epoch is reported closed.
+    Assign {
+        /// What.
+        assignment: Arc<Assignment>,
+        /// For rtp streams: built by control around bound sockets, run by the shard. Its sockets close when the shard drops it.
+        ingress: Option<Ingress>,
+    },
+    /// Stop this stream; answered by [`ShardReport::Closed`], also when nothing is known of it.
+    Revoke {
+        /// Which; an epoch lower than the running one stops nothing.
+        stream: StreamRef,
+        /// A Reason of operator-core, for logs and for what peers are told.
+        reason: String,
+    },
+    /// Who is here; for the admin pages.
+    Snapshot(oneshot::Sender<ShardSnapshot>),
+    /// End all sessions politely; answered by [`ShardReport::Drained`] when their last bytes are written or a second has passed.
+    Drain,
+    /// Break something on purpose (`--test-hooks`).
+    Fault(Fault),
+}
+
+/// What is broken on purpose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The thread sleeps for ever.
+    Block,
+    /// The thread computes for ever.
+    Spin,
+    /// The thread panics.
+    Panic,
+    /// The publisher's session of this path panics at its next bytes.
+    PanicSession(String),
+}
+
+/// What a shard reports to control. A full channel makes it merge reports of the same stream and kind: the newest counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ShardReport {
+    /// The assignment is in force here (and its ingress runs).
+    Assigned(StreamRef),
+    /// Nothing of the stream is left here: its ingress was dropped before this was sent.
+    Closed(StreamRef),
+    /// A publisher came, went, or its codecs became known.
+    Publisher {
+        /// Of which stream.
+        stream: StreamRef,
+        /// Who publishes, if anybody.
+        publisher: Option<PublisherInfo>,
+        /// Why the last one ended, where nobody publishes.
+        reason: Option<EndReason>,
+    },
+    /// Media began to flow, or did not flow for stallTimeout.
+    Media {
+        /// Of which stream.
+        stream: StreamRef,
+        /// Whether it flows.
+        live: bool,
+    },
+    /// The shard of this number has ended its sessions.
+    Drained(usize),
+}
+
+/// Who publishes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublisherInfo {
+    /// Address of the peer.
+    pub remote: SocketAddr,
+    /// Wall clock when it came.
+    pub since_unix_ms: u64,
+    /// `RTMP`, `RTP`.
+    pub protocol: &'static str,
+    /// Names of the codecs seen so far, video first.
+    pub codecs: Vec<&'static str>,
+}
+
+/// Why a publisher or viewer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EndReason {
+    /// It left by itself.
+    Left,
+    /// No media within startTimeout.
+    NeverStarted,
+    /// No media for stallTimeout.
+    Stalled,
+    /// Another publisher took over.
+    TakenOver,
+    /// The stream was revoked.
+    Revoked,
+    /// The worker drains.
+    Drained,
+    /// The peer broke its protocol.
+    Protocol,
+    /// The session panicked.
+    Panicked,
+}
+
+impl EndReason {
+    /// CamelCase, as in status and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            EndReason::Left => "PublisherLeft",
+            EndReason::NeverStarted => "PublisherNeverStarted",
+            EndReason::Stalled => "PublisherStalled",
+            EndReason::TakenOver => "PublisherTakenOver",
+            EndReason::Revoked => "Revoked",
+            EndReason::Drained => "Drained",
+            EndReason::Protocol => "ProtocolError",
+            EndReason::Panicked => "SessionPanicked",
+        }
+    }
+}
+
+/// Who is on a shard.
+#[derive(Clone, Debug, Default)]
+pub struct ShardSnapshot {
+    /// Its streams, by path.
+    pub streams: Vec<StreamSnapshot>,
+}
+
+/// One stream and its sessions.
+#[derive(Clone, Debug)]
+pub struct StreamSnapshot {
+    /// What it is.
+    pub assignment: Arc<Assignment>,
+    /// Who publishes.
+    pub publisher: Option<PublisherInfo>,
+    /// Whether media flows.
+    pub live: bool,
+    /// Frames taken since the assignment.
+    pub frames_in: u64,
+    /// Media bytes taken since the assignment.
+    pub bytes_in: u64,
+    /// Bytes in the ring.
+    pub ring_bytes: u64,
+    /// Frames in the ring.
+    pub ring_frames: usize,
+    /// Who watches; at most [`SNAPSHOT_VIEWERS_MAX`] of them.
+    pub viewers: Vec<ViewerSnapshot>,
+    /// How many watch.
+    pub viewer_count: usize,
+}
+
+/// Viewers of one stream that a snapshot lists.
+pub const SNAPSHOT_VIEWERS_MAX: usize = 100;
+
+/// One viewer.
+#[derive(Clone, Debug)]
+pub struct ViewerSnapshot {
+    /// Address of the peer.
+    pub remote: SocketAddr,
+    /// `RTMP`, `HTTP-FLV`.
+    pub protocol: &'static str,
+    /// Wall clock when it came.
+    pub since_unix_ms: u64,
+    /// Bytes written to it.
+    pub bytes_out: u64,
+    /// Frames of the ring that it has not got yet.
+    pub behind: u64,
+    /// How often it skipped to a key frame.
+    pub skips: u64,
+}
+
+/// The shard of a path: all that come for one path meet on one shard.
+pub fn shard_of(path: &str, shards: usize) -> usize {
+    // FNV-1a: the same on each run and each build, which the standard hasher doesn't promise.
+    let hash = path
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    // The low bits of FNV are its weak ones.
+    ((hash >> 32) % shards.max(1) as u64) as usize
+}
