@@ -1,1 +1,16 @@
-//! What the tests share.
+//! What the tests, the benchmarks and `cargo xtask` share: the product as a process, real clients, and eyes on both.
+
+pub mod cache;
+pub mod census;
+pub mod clips;
+pub mod eventually;
+pub mod flv;
+pub mod http;
+pub mod nal;
+pub mod nginx;
+pub mod player;
+pub mod ports;
+pub mod publisher;
+pub mod running;
+pub mod standalone;
+pub mod tools;

@@ -1,2 +1,2 @@
-//! `cargo xtask`.
+//! `cargo xtask`: the gate, the benchmarks, the long runs.
 fn main() {}

@@ -1,0 +1,109 @@
+//! Counts what a process holds: descriptors, sockets, memory, CPU time; and who holds a port on this machine.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// The open descriptors of a process.
+pub fn descriptors(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).map(|entries| entries.count()).unwrap_or(0)
+}
+
+/// The resident memory of a process.
+pub fn rss_bytes(pid: u32) -> u64 {
+    field_kib(pid, "VmRSS:") * 1024
+}
+
+fn field_kib(pid: u32, name: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|rest| rest.split_whitespace().next()).and_then(|n| n.parse().ok()).unwrap_or(0)
+}
+
+/// The CPU time of all threads of a process, from the scheduler's own count in nanoseconds.
+///
+/// Threads that have ended are not in it; the threads of media servers stay.
+pub fn cpu(pid: u32) -> Duration {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let nanos = threads.filter_map(|thread| {
+        let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse::<u64>().ok()
+    });
+    Duration::from_nanos(nanos.sum())
+}
+
+/// The children of a process.
+pub fn children(pid: u32) -> Vec<u32> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    let mut pids: Vec<u32> = lists
+        .flat_map(|list| list.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+        .filter_map(|pid| pid.parse().ok())
+        .collect();
+    pids.sort_unstable();
+    pids
+}
+
+/// True while a process runs; a zombie does not.
+pub fn runs(pid: u32) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    // The name, in parentheses, may hold anything; the state stands behind it.
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    !matches!(state, Some('Z' | 'X') | None)
+}
+
+/// A socket that holds a local port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Held {
+    /// A TCP listener.
+    Listening(u16),
+    /// A TCP connection, in whatever state but TIME_WAIT, which holds nothing.
+    Connected(u16),
+    /// A UDP socket.
+    Udp(u16),
+}
+
+/// The sockets of this network namespace whose local port is in `range`.
+pub fn held(range: RangeInclusive<u16>) -> BTreeSet<Held> {
+    let mut held = BTreeSet::new();
+    for (file, tcp) in [("tcp", true), ("tcp6", true), ("udp", false), ("udp6", false)] {
+        let text = fs::read_to_string(format!("/proc/net/{file}")).unwrap_or_default();
+        for line in text.lines().skip(1) {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let (Some(local), Some(&state)) = (fields.get(1), fields.get(3)) else { continue };
+            let port = local.rsplit_once(':').and_then(|(_, port)| u16::from_str_radix(port, 16).ok());
+            let Some(port) = port.filter(|port| range.contains(port)) else { continue };
+            match (tcp, state) {
+                (true, "0A") => held.insert(Held::Listening(port)),
+                (true, "06") => false,
+                (true, _) => held.insert(Held::Connected(port)),
+                (false, _) => held.insert(Held::Udp(port)),
+            };
+        }
+    }
+    held
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Held, cpu, descriptors, held, rss_bytes, runs};
+    use crate::ports::Block;
+    use std::net::{TcpListener, UdpSocket};
+
+    #[test]
+    fn the_census_sees_this_process() {
+        let block = Block::take(2);
+        assert!(held(block.range()).is_empty());
+        let before = descriptors(std::process::id());
+        let _tcp = TcpListener::bind(("127.0.0.1", block.first())).unwrap();
+        let _udp = UdpSocket::bind(("127.0.0.1", block.last())).unwrap();
+        let seen: Vec<Held> = held(block.range()).into_iter().collect();
+        assert_eq!(seen, [Held::Listening(block.first()), Held::Udp(block.last())]);
+        assert!(descriptors(std::process::id()) >= before + 2);
+        assert!(rss_bytes(std::process::id()) > 1 << 20);
+        assert!(cpu(std::process::id()).as_nanos() > 0);
+        assert!(runs(std::process::id()));
+        assert!(!runs(u32::MAX));
+    }
+}
