@@ -9,6 +9,7 @@ pub mod connection;
 pub mod counters;
 pub mod directory;
 pub mod hub;
+pub mod listeners;
 pub mod log;
 pub mod pulse;
 pub mod scan;

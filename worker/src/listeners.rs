@@ -1,0 +1,240 @@
+//! Leased ports: an assignment's numbers become bound sockets, and are closed when the lease is dropped (design §4).
+//!
+//! Nothing here picks a number. A lease takes its number in both transports; the one that the media doesn't use is tried
+//! once and closed again, and the host scan watches it from then on.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use socket2::{Domain, Socket, Type};
+
+use crate::assignment::{RtpSource, RtpTransport, StreamRef};
+use crate::scan::Protocol;
+
+/// Connections that the kernel keeps for a media listener until they are accepted; four may become candidates.
+const BACKLOG: i32 = 16;
+
+/// Asked of the kernel for datagrams; it gives at most `net.core.rmem_max` without a word. A key picture of 1 MiB is 750
+/// packets at once, and each costs the kernel about 2 KiB.
+const DATAGRAM_BUFFER: usize = 4 << 20;
+
+/// Sockets of a lease. Dropping it closes them and takes them off the table, in this order.
+#[derive(Debug)]
+pub struct PortLease {
+    /// Whose they are.
+    pub stream: StreamRef,
+    /// The RTP number.
+    pub media: Media,
+    /// The RTCP number, where there is one.
+    pub rtcp: Option<Media>,
+}
+
+/// A leased socket of either transport.
+#[derive(Debug)]
+pub enum Media {
+    /// Datagrams come in here.
+    Udp(Leased<UdpSocket>),
+    /// Connections are accepted here.
+    Tcp(Leased<TcpListener>),
+}
+
+/// A socket with its line in the table of bound ports.
+#[derive(Debug)]
+pub struct Leased<S> {
+    // Before `entry`: fields are dropped in this order, so the table never lacks a socket that is open.
+    socket: S,
+    entry: Entry,
+}
+
+impl<S> Leased<S> {
+    /// The socket.
+    pub fn socket(&self) -> &S {
+        &self.socket
+    }
+
+    /// The same lease around another form of the socket.
+    pub fn try_map<T, E>(self, form: impl FnOnce(S) -> Result<T, E>) -> Result<Leased<T>, E> {
+        Ok(Leased { socket: form(self.socket)?, entry: self.entry })
+    }
+}
+
+/// Every media socket of this process that is open.
+#[derive(Clone, Debug, Default)]
+pub struct BoundPorts {
+    table: Arc<Mutex<Table>>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    bound: BTreeMap<(u16, Protocol), StreamRef>,
+    /// Counts changes.
+    version: u64,
+}
+
+/// A line of the table, gone on drop.
+#[derive(Debug)]
+struct Entry {
+    ports: BoundPorts,
+    key: (u16, Protocol),
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let mut table = self.ports.lock();
+        table.bound.remove(&self.key);
+        table.version += 1;
+    }
+}
+
+/// A lease's number could not be had. None of the lease's numbers is held afterwards.
+#[derive(Debug, thiserror::Error)]
+#[error("port {port}/{} of stream {}: {source}", self.transport(), stream.uid)]
+pub struct BindError {
+    /// Whose lease.
+    pub stream: StreamRef,
+    /// Which number.
+    pub port: u16,
+    /// In which transport; the lease may be for the other one.
+    pub protocol: Protocol,
+    /// The stream of this very worker that holds it, if it is one.
+    pub own: Option<StreamRef>,
+    /// The operating system's words.
+    pub source: io::Error,
+}
+
+impl BindError {
+    fn transport(&self) -> &'static str {
+        match self.protocol {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        }
+    }
+}
+
+impl BoundPorts {
+    /// Binds all numbers of an rtp source, or none.
+    pub fn lease(&self, stream: &StreamRef, source: &RtpSource) -> Result<PortLease, BindError> {
+        let media = self.number(stream, source.rtp_port, source.transport)?;
+        let rtcp = source.rtcp_port.map(|port| self.number(stream, port, source.transport)).transpose()?;
+        Ok(PortLease { stream: stream.clone(), media, rtcp })
+    }
+
+    /// One number: opened in the transport of the media, tried in the other.
+    fn number(&self, stream: &StreamRef, port: u16, transport: RtpTransport) -> Result<Media, BindError> {
+        let failed = |protocol| move |source| self.failed(stream, port, protocol, source);
+        match transport {
+            RtpTransport::Udp => {
+                drop(listen(port).map_err(failed(Protocol::Tcp))?);
+                let socket = datagrams(port).map_err(failed(Protocol::Udp))?;
+                Ok(Media::Udp(Leased { socket, entry: self.enter(stream, port, Protocol::Udp) }))
+            }
+            RtpTransport::TcpPassive => {
+                drop(datagrams(port).map_err(failed(Protocol::Udp))?);
+                let socket = listen(port).map_err(failed(Protocol::Tcp))?;
+                Ok(Media::Tcp(Leased { socket, entry: self.enter(stream, port, Protocol::Tcp) }))
+            }
+        }
+    }
+
+    fn failed(&self, stream: &StreamRef, port: u16, protocol: Protocol, source: io::Error) -> BindError {
+        let own = self.lock().bound.get(&(port, protocol)).cloned();
+        BindError { stream: stream.clone(), port, protocol, own, source }
+    }
+
+    fn enter(&self, stream: &StreamRef, port: u16, protocol: Protocol) -> Entry {
+        let mut table = self.lock();
+        let former = table.bound.insert((port, protocol), stream.clone());
+        assert!(former.is_none(), "the kernel bound {port} twice, for {former:?} and {stream:?}");
+        table.version += 1;
+        Entry { ports: self.clone(), key: (port, protocol) }
+    }
+
+    /// What is bound, ascending by port.
+    pub fn all(&self) -> Vec<(u16, Protocol, StreamRef)> {
+        self.lock().bound.iter().map(|(&(port, protocol), stream)| (port, protocol, stream.clone())).collect()
+    }
+
+    /// Whose socket this is.
+    pub fn owner(&self, port: u16, protocol: Protocol) -> Option<StreamRef> {
+        self.lock().bound.get(&(port, protocol)).cloned()
+    }
+
+    /// Rises with each change of the table.
+    pub fn version(&self) -> u64 {
+        self.lock().version
+    }
+
+    /// The digest that a beat carries; see `Beat.digest` of the contract.
+    pub fn digest(&self) -> u64 {
+        digest(self.lock().bound.iter().map(|(&(port, _), stream)| (port, stream)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        // Whoever panicked with it had either made its one change or not.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// FNV-1a 64 over (port u16 be, uid bytes, 0, epoch u64 be), ascending by port.
+pub fn digest<'a>(bound: impl Iterator<Item = (u16, &'a StreamRef)>) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut add = |bytes: &[u8]| {
+        for &byte in bytes {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    };
+    for (port, stream) in bound {
+        add(&port.to_be_bytes());
+        add(stream.uid.as_bytes());
+        add(&[0]);
+        add(&stream.epoch.to_be_bytes());
+    }
+    hash
+}
+
+/// A listener on all addresses. SO_REUSEADDR, else connections in TIME_WAIT keep the number for a minute; with it the test
+/// of the number is listen(), not bind().
+fn listen(port: u16) -> io::Result<TcpListener> {
+    let socket = open(Type::STREAM, port, |socket| socket.set_reuse_address(true))?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// A socket for datagrams on all addresses. Never with SO_REUSEADDR: two could then share the number unnoticed.
+fn datagrams(port: u16) -> io::Result<UdpSocket> {
+    open(Type::DGRAM, port, |socket| {
+        // A smaller buffer than asked for is what a host without the sysctl gives; media still flows.
+        drop(socket.set_recv_buffer_size(DATAGRAM_BUFFER));
+        Ok(())
+    })
+    .map(Into::into)
+}
+
+/// A non-blocking socket bound to all addresses: dual stack, or IPv4 alone where the kernel has no IPv6.
+fn open(kind: Type, port: u16, prepare: impl Fn(&Socket) -> io::Result<()>) -> io::Result<Socket> {
+    let bind = |domain: Domain, address: SocketAddr| {
+        let socket = Socket::new(domain, kind.nonblocking(), None)?;
+        if domain == Domain::IPV6 {
+            socket.set_only_v6(false)?;
+        }
+        prepare(&socket)?;
+        socket.bind(&address.into())?;
+        Ok(socket)
+    };
+    match bind(Domain::IPV6, (Ipv6Addr::UNSPECIFIED, port).into()) {
+        Err(error) if lacks_ipv6(&error) => bind(Domain::IPV4, (Ipv4Addr::UNSPECIFIED, port).into()),
+        outcome => outcome,
+    }
+}
+
+fn lacks_ipv6(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+#[cfg(test)]
+mod tests;
