@@ -1,2 +1,43 @@
-//! `cargo xtask`: the gate, the benchmarks, the long runs.
-fn main() {}
+//! `cargo xtask`: the gate, the benchmarks and the long runs of this repository.
+#![allow(clippy::print_stdout, reason = "a command-line tool speaks on its standard output")]
+
+mod gate;
+mod setup;
+mod soak;
+mod steps;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  test                    everything that must hold before a commit: format, lints, unit tests, generated files,
+                          layers, and real clients against the release binary
+  setup                   only install the clients that the tests need
+  soak NAME               a long run: simulation, rounds, fuzz or mutants; `cargo xtask soak` tells their sizes
+
+PENSTOCK_CACHE moves the folder of downloaded tools and made clips (~/.cache/penstock).
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = match words.as_slice() {
+        ["test"] => gate::run(),
+        ["setup"] => setup::run(),
+        ["soak"] => soak::list(),
+        ["soak", name] => soak::run(name),
+        ["help" | "--help" | "-h"] => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        _ => Err(format!("no such command: {}\n\n{USAGE}", words.join(" "))),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("xtask: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}

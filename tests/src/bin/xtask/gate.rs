@@ -1,0 +1,44 @@
+//! `cargo xtask test`: the only gate.
+
+use std::process::Command;
+
+use crate::setup;
+use crate::steps::Steps;
+
+/// Tests against the release binary mostly wait for media that runs at its own speed, so more of them run at once than
+/// there are cores.
+const END_TO_END_THREADS: &str = "4";
+
+/// Runs everything, to the end even when something fails, and tells the counts.
+pub(crate) fn run() -> Result<(), String> {
+    let mut steps = Steps::begin();
+    steps.step("real clients are installed", || setup::run().map(|()| true));
+    steps.check("format", &mut cargo(&["fmt", "--all", "--check"]));
+    steps.check(
+        "lints",
+        &mut cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]),
+    );
+    let built = steps
+        .check("release build", &mut cargo(&["build", "--release", "--locked", "--package", "operator"]));
+    steps.cargo_test(
+        "unit tests, scenarios, simulation, generated files",
+        &mut cargo(&["test", "--workspace", "--exclude", "tests", "--locked", "--no-fail-fast"]),
+    );
+    if built {
+        let mut command = cargo(&["test", "--package", "tests", "--locked", "--no-fail-fast"]);
+        command.env("RUST_TEST_THREADS", END_TO_END_THREADS);
+        steps.cargo_test("layers, and real clients against the release binary", &mut command);
+    }
+    steps.end()
+}
+
+/// The cargo that runs us, so that the toolchain stays the same.
+pub(crate) fn cargo_path() -> std::ffi::OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+fn cargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(cargo_path());
+    command.args(arguments);
+    command
+}
