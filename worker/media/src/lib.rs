@@ -11,9 +11,14 @@
 //! than the sums in `limits` say.
 
 pub mod budget;
+pub mod cursor;
 pub mod flv;
 pub mod frame;
 pub mod limits;
+pub mod packed;
 pub mod policy;
+pub mod ring;
 pub mod rtmp;
 pub mod rtp;
+pub mod timeline;
+pub mod tracks;
