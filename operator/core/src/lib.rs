@@ -7,6 +7,7 @@
 //! `next_deadline` says when `plan` wants to be called though nothing happens.
 
 pub mod action;
+pub mod api;
 pub mod config;
 pub mod event;
 pub mod ids;
