@@ -1,6 +1,7 @@
 //! `cargo xtask`: the gate, the benchmarks and the long runs of this repository.
 #![allow(clippy::print_stdout, reason = "a command-line tool speaks on its standard output")]
 
+mod bench;
 mod gate;
 mod setup;
 mod soak;
@@ -14,6 +15,7 @@ usage: cargo xtask COMMAND
   test                    everything that must hold before a commit: format, lints, unit tests, generated files,
                           layers, and real clients against the release binary
   setup                   only install the clients that the tests need
+  bench NAME              a measurement beside peers: start, fanout or core
   soak NAME               a long run: simulation, rounds, fuzz or mutants; `cargo xtask soak` tells their sizes
 
 PENSTOCK_CACHE moves the folder of downloaded tools and made clips (~/.cache/penstock).
@@ -25,6 +27,10 @@ fn main() -> ExitCode {
     let result = match words.as_slice() {
         ["test"] => gate::run(),
         ["setup"] => setup::run(),
+        ["bench"] => bench::list(),
+        ["bench", name] => bench::run(name),
+        // A process of `bench fanout`.
+        ["bare-loop", address] => bench::bare_loop(address),
         ["soak"] => soak::list(),
         ["soak", name] => soak::run(name),
         ["help" | "--help" | "-h"] => {
