@@ -10,11 +10,14 @@
 //! becomes a [`Viewer`], which is small. [`Client`] is the other end, for tests and load.
 
 pub mod amf0;
+pub mod chunk;
 mod client;
 mod clock;
 mod command;
 mod error;
+pub mod handshake;
 pub mod limits;
+mod link;
 mod pack;
 mod request;
 mod session;

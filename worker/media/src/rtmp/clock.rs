@@ -13,13 +13,18 @@ pub struct Clock {
 const WRAP_31_WINDOW_MS: u32 = 60_000;
 
 impl Clock {
+    /// The last timestamp in 64 bits, if there was one.
+    pub fn latest(&self) -> Option<i64> {
+        self.last.map(|(_, unrolled)| unrolled)
+    }
+
     /// The timestamp in 64 bits. The first is taken as it is.
     pub fn unroll(&mut self, timestamp: u32) -> i64 {
         let unrolled = match self.last {
             None => i64::from(timestamp),
             Some((last, unrolled)) => {
                 let ffmpeg_wrap =
-                    last < 1 << 31 && last >= (1 << 31) - WRAP_31_WINDOW_MS && timestamp < WRAP_31_WINDOW_MS;
+                    ((1 << 31) - WRAP_31_WINDOW_MS..1 << 31).contains(&last) && timestamp < WRAP_31_WINDOW_MS;
                 let step = if ffmpeg_wrap {
                     i64::from(timestamp) + (1 << 31) - i64::from(last)
                 } else {

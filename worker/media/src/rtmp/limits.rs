@@ -10,9 +10,9 @@ use std::time::Duration;
 /// of 1 s a trip that is half of this.
 pub const START_DEADLINE: Duration = Duration::from_secs(10);
 
-/// The largest message of a publisher. An intra picture of 8K at 400 Mbit/s and 30 pictures a second, four times the mean size, is
-/// 6.7 MB; the protocol's own limit is 16 777 215, which is also what this lets through.
-pub const MESSAGE_BYTES_MAX: usize = 0xff_ffff;
+/// The largest message of a publisher. An intra picture at 400 Mbit/s and 30 pictures a second, four times the mean size, is 6.7 MB,
+/// and a ring holds 12 MB. The field in the header would allow 16.7 MB.
+pub const MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Half-received messages of a publisher in total: one of the largest size, and half as much for the other tracks beside it.
 pub const PARTIAL_BYTES_MAX: usize = MESSAGE_BYTES_MAX / 2 * 3;
@@ -57,9 +57,6 @@ pub const PATH_BYTES_MAX: usize = 1024;
 
 /// Bytes of a token.
 pub const TOKEN_BYTES_MAX: usize = 2 * 1024;
-
-/// Bytes of sanitised metadata that are kept and sent to players.
-pub const METADATA_BYTES_MAX: usize = 8 * 1024;
 
 /// The window of bytes after which each side acknowledges, as we announce it.
 pub const ACK_WINDOW_BYTES: u32 = 2_500_000;

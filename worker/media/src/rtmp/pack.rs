@@ -2,34 +2,36 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::command::kind;
 use crate::flv;
 use crate::frame::{Frame, Track};
 
-/// The chunk size that the server sets, once. Most pictures fit, and the 16 bits of some clients' counters hold it.
+/// The chunk size that the server sets, once. Most pictures fit, and so do clients that count in 16 bits.
 pub const CHUNK_SIZE: u32 = 60_000;
 
 /// The message stream that a session gives out, so that one packed frame fits all viewers.
 pub(super) const MESSAGE_STREAM: u32 = 1;
 
+/// In the 24 bits of a timestamp: "see the extended timestamp".
+const EXTENDED: u32 = 0xff_ffff;
+
 /// Serialises a frame with `timestamp` on the wire: a whole message with a full header (format 0), chunks of [`CHUNK_SIZE`], message
 /// stream 1. It leans on nothing sent before, so a viewer may begin at any of them.
 pub fn pack(frame: &Frame, timestamp: u32) -> Bytes {
-    pack_media(frame, timestamp, CHUNK_SIZE)
+    let mut out = BytesMut::new();
+    put_frame(&mut out, frame, timestamp, CHUNK_SIZE);
+    out.freeze()
 }
 
-/// The same with another chunk size: for the client.
-pub(super) fn pack_media(frame: &Frame, timestamp: u32, chunk_size: u32) -> Bytes {
+/// The same behind what `out` has, with another chunk size.
+pub(super) fn put_frame(out: &mut BytesMut, frame: &Frame, timestamp: u32, chunk_size: u32) {
     let (chunk_stream, kind) = match frame.codec.track() {
-        Track::Audio => (4, super::command::AUDIO),
-        Track::Video => (6, super::command::VIDEO),
-        Track::Data => (5, super::command::DATA_AMF0),
+        Track::Audio => (4, kind::AUDIO),
+        Track::Data => (5, kind::DATA_AMF0),
+        Track::Video => (6, kind::VIDEO),
     };
-    let head = flv::body_head(frame);
-    pack_message(
-        Header { chunk_stream, kind, message_stream: MESSAGE_STREAM, timestamp },
-        [head.as_slice(), &frame.payload],
-        chunk_size,
-    )
+    let header = Header { chunk_stream, kind, message_stream: MESSAGE_STREAM, timestamp };
+    put_message(out, header, [flv::body_head(frame).as_slice(), &frame.payload], chunk_size);
 }
 
 /// What a message header says besides the length.
@@ -44,37 +46,36 @@ pub(super) struct Header {
     pub(super) timestamp: u32,
 }
 
-/// One message in chunks (RTMP 1.0 §5.3.1). The extended timestamp is repeated in each chunk, as Adobe's own peers do it.
-pub(super) fn pack_message(header: Header, parts: [&[u8]; 2], chunk_size: u32) -> Bytes {
+/// One message in chunks (RTMP 1.0 §5.3.1). The extended timestamp is repeated in each chunk, as ffmpeg, librtmp and GStreamer expect.
+pub(super) fn put_message(out: &mut BytesMut, header: Header, parts: [&[u8]; 2], chunk_size: u32) {
+    let Header { chunk_stream, kind, message_stream, timestamp } = header;
     let chunk_size = chunk_size as usize;
     let length = parts[0].len() + parts[1].len();
-    let chunks = length.div_ceil(chunk_size).max(1);
-    let extended = header.timestamp >= 0xff_ffff;
+    let extended = timestamp >= EXTENDED;
     let continuation = if extended { 5 } else { 1 };
-    let mut out = BytesMut::with_capacity(length + 12 + 4 + (chunks - 1) * continuation);
-    out.put_u8(header.chunk_stream & 0x3f);
-    out.put_uint(u64::from(header.timestamp.min(0xff_ffff)), 3);
+    out.reserve(12 + 4 + length + length / chunk_size * continuation);
+    out.put_u8(chunk_stream);
+    out.put_uint(timestamp.min(EXTENDED).into(), 3);
     out.put_uint(length as u64, 3);
-    out.put_u8(header.kind);
-    out.put_u32_le(header.message_stream);
+    out.put_u8(kind);
+    out.put_u32_le(message_stream);
     if extended {
-        out.put_u32(header.timestamp);
+        out.put_u32(timestamp);
     }
     let mut room = chunk_size;
     for mut part in parts {
         while !part.is_empty() {
             if room == 0 {
-                out.put_u8(0xc0 | header.chunk_stream & 0x3f);
+                out.put_u8(0xc0 | chunk_stream);
                 if extended {
-                    out.put_u32(header.timestamp);
+                    out.put_u32(timestamp);
                 }
                 room = chunk_size;
             }
-            let (now, later) = part.split_at(part.len().min(room));
-            out.put_slice(now);
-            room -= now.len();
-            part = later;
+            let (taken, rest) = part.split_at(part.len().min(room));
+            out.put_slice(taken);
+            room -= taken.len();
+            part = rest;
         }
     }
-    out.freeze()
 }

@@ -2,13 +2,16 @@
 
 use std::fmt;
 
+use super::amf0::Value;
+use super::limits::{PATH_BYTES_MAX, TOKEN_BYTES_MAX};
+
 /// A publish or play request as the hub needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// `app/key` of any depth: segments without empty ones, joined by `/`, query taken off. Never empty, at most
-    /// [`PATH_BYTES_MAX`](super::limits::PATH_BYTES_MAX) bytes.
+    /// [`PATH_BYTES_MAX`] bytes.
     pub path: String,
-    /// `?token=` of the key, else of the app, else of tcUrl.
+    /// `?token=` of the key, else of the app, else of tcUrl; as it was sent, without percent-decoding.
     pub token: Option<Token>,
     /// What the peer said in `connect`.
     pub capabilities: Capabilities,
@@ -29,6 +32,35 @@ pub struct Capabilities {
     pub flash_ver: String,
 }
 
+/// What `connect` said, kept until publish or play.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Connected {
+    app: String,
+    token: Option<Token>,
+    capabilities: Capabilities,
+}
+
+/// Why an app and key make no path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PathError {
+    Empty,
+    TooLong,
+    ControlCharacter,
+    TokenTooLong,
+}
+
+impl PathError {
+    /// What is wrong, and what would be right.
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            PathError::Empty => "app and stream key are both empty: use rtmp://HOST/app/key",
+            PathError::TooLong => "app and stream key are longer than 1024 bytes together",
+            PathError::ControlCharacter => "app or stream key has a control character",
+            PathError::TokenTooLong => "the token is longer than 2048 bytes",
+        }
+    }
+}
+
 impl Token {
     /// Takes a token over.
     pub fn new(token: impl Into<String>) -> Self {
@@ -45,4 +77,71 @@ impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Token(…)")
     }
+}
+
+impl Connected {
+    /// Reads the command object of `connect`.
+    pub(super) fn new(object: &Value) -> Self {
+        let string = |name| object.property(name).and_then(Value::string).unwrap_or_default();
+        let (app, query) = split_query(string("app"));
+        let (_, url_query) = split_query(string("tcUrl"));
+        let names_hevc = |name: &str| matches!(name, "hvc1" | "*");
+        let listed = match object.property("fourCcList") {
+            Some(Value::Array(codecs)) => codecs.iter().filter_map(Value::string).any(names_hevc),
+            _ => false,
+        };
+        let mapped = object
+            .property("videoFourCcInfoMap")
+            .is_some_and(|map| map.properties().iter().any(|(name, _)| names_hevc(name)));
+        Connected {
+            app: app.to_owned(),
+            token: token(query).or_else(|| token(url_query)),
+            capabilities: Capabilities {
+                hevc: listed || mapped,
+                caps_ex: object.property("capsEx").and_then(Value::number).unwrap_or_default() as u8,
+                flash_ver: string("flashVer").chars().filter(|c| !c.is_control()).take(64).collect(),
+            },
+        }
+    }
+
+    /// The request for a stream key of this app.
+    pub(super) fn request(&self, key: &str) -> Result<Request, PathError> {
+        let (key, query) = split_query(key);
+        let segments = self.app.split('/').chain(key.split('/')).filter(|segment| !segment.is_empty());
+        let mut path = String::new();
+        for segment in segments {
+            if !path.is_empty() {
+                path.push('/');
+            }
+            path.push_str(segment);
+        }
+        let token = token(query).or_else(|| self.token.clone());
+        if path.is_empty() {
+            return Err(PathError::Empty);
+        }
+        if path.len() > PATH_BYTES_MAX {
+            return Err(PathError::TooLong);
+        }
+        if path.chars().any(char::is_control) {
+            return Err(PathError::ControlCharacter);
+        }
+        if token.as_ref().is_some_and(|token| token.0.len() > TOKEN_BYTES_MAX) {
+            return Err(PathError::TokenTooLong);
+        }
+        Ok(Request { path, token, capabilities: self.capabilities.clone() })
+    }
+}
+
+/// What stands before the `?`, and what behind.
+fn split_query(text: &str) -> (&str, &str) {
+    text.split_once('?').unwrap_or((text, ""))
+}
+
+/// The first `token` of a query that is not empty.
+fn token(query: &str) -> Option<Token> {
+    query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("token="))
+        .filter(|token| !token.is_empty())
+        .map(Token::new)
 }

@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::chunk::Bounds;
+use super::command::{Command, kind, user_control};
+use super::link::Link;
+use super::pack::MESSAGE_STREAM;
 use super::{Error, PlayEnd};
 
 /// What a player says while it plays.
@@ -19,27 +23,78 @@ pub enum ViewerEvent {
 
 /// The server's side of a connection that plays. Less than 1 KiB with its buffers.
 #[derive(Debug)]
-pub struct Viewer {}
+pub struct Viewer {
+    link: Link,
+    /// The last thing it asked for. Who asks twice before anybody looked means the second.
+    event: Option<ViewerEvent>,
+}
 
 impl Viewer {
+    pub(super) fn new(mut link: Link) -> Self {
+        link.set_bounds(Bounds::VIEWER);
+        Viewer { link, event: None }
+    }
+
     /// Takes what the peer sent, in pieces of any size.
-    pub fn receive(&mut self, input: Bytes, now: Duration) -> Result<(), Error> {
-        let _ = (input, now);
+    pub fn receive(&mut self, mut input: Bytes, now: Duration) -> Result<(), Error> {
+        // A player owes us nothing, so there is no deadline of its own: a dead one shows when media can't be sent.
+        let _ = now;
+        while let Some(message) = self.link.read(&mut input)? {
+            match message.kind {
+                kind::COMMAND_AMF0 | kind::COMMAND_AMF3 => {
+                    self.take_command(&Command::parse(message.kind, &message.payload)?);
+                }
+                _ => {}
+            }
+            self.link.check_waiting()?;
+        }
         Ok(())
     }
 
     /// What the bytes meant, one a call.
     pub fn poll_event(&mut self) -> Option<ViewerEvent> {
-        None
+        self.event.take()
     }
 
     /// Bytes for the peer. Put them between packed frames, never inside one.
     pub fn poll_transmit(&mut self) -> Option<Bytes> {
-        None
+        self.link.take()
     }
 
     /// Tells the player that it is over, and why; then close the connection.
     pub fn end_play(&mut self, end: PlayEnd, description: &str) {
-        let _ = (end, description);
+        match end {
+            PlayEnd::Unpublished => {
+                self.link.user_control(user_control::STREAM_EOF, MESSAGE_STREAM);
+                self.on_status("status", "NetStream.Play.UnpublishNotify", description);
+                self.on_status("status", "NetStream.Play.Stop", description);
+            }
+            PlayEnd::TooSlow => self.on_status("error", "NetStream.Play.InsufficientBW", description),
+            PlayEnd::Stopped => self.on_status("error", "NetStream.Play.Failed", description),
+        }
+    }
+
+    fn take_command(&mut self, command: &Command) {
+        match command.name.as_str() {
+            "closeStream" | "deleteStream" => self.event = Some(ViewerEvent::Stop),
+            "pause" => {
+                let pauses = matches!(command.arguments.first(), Some(super::amf0::Value::Boolean(true)));
+                let (event, code) = if pauses {
+                    (ViewerEvent::Pause, "NetStream.Pause.Notify")
+                } else {
+                    (ViewerEvent::Resume, "NetStream.Unpause.Notify")
+                };
+                if self.event != Some(ViewerEvent::Stop) {
+                    self.event = Some(event);
+                }
+                self.on_status("status", code, "");
+            }
+            // A player that calls methods in the middle of a play gets no answer: it doesn't wait for one.
+            _ => {}
+        }
+    }
+
+    fn on_status(&mut self, level: &str, code: &str, description: &str) {
+        self.link.on_status(MESSAGE_STREAM, level, code, description);
     }
 }
