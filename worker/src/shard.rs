@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+pub use media::stream::EndReason;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::assignment::{Assignment, StreamRef};
@@ -102,43 +103,6 @@ pub struct PublisherInfo {
     pub protocol: &'static str,
     /// Names of the codecs seen so far, video first.
     pub codecs: Vec<&'static str>,
-}
-
-/// Why a publisher or viewer ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum EndReason {
-    /// It left by itself.
-    Left,
-    /// No media within startTimeout.
-    NeverStarted,
-    /// No media for stallTimeout.
-    Stalled,
-    /// Another publisher took over.
-    TakenOver,
-    /// The stream was revoked.
-    Revoked,
-    /// The worker drains.
-    Drained,
-    /// The peer broke its protocol.
-    Protocol,
-    /// The session panicked.
-    Panicked,
-}
-
-impl EndReason {
-    /// CamelCase, as in status and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            EndReason::Left => "PublisherLeft",
-            EndReason::NeverStarted => "PublisherNeverStarted",
-            EndReason::Stalled => "PublisherStalled",
-            EndReason::TakenOver => "PublisherTakenOver",
-            EndReason::Revoked => "Revoked",
-            EndReason::Drained => "Drained",
-            EndReason::Protocol => "ProtocolError",
-            EndReason::Panicked => "SessionPanicked",
-        }
-    }
 }
 
 /// Who is on a shard.

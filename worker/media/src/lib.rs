@@ -20,5 +20,6 @@ pub mod policy;
 pub mod ring;
 pub mod rtmp;
 pub mod rtp;
+pub mod stream;
 pub mod timeline;
 pub mod tracks;

@@ -57,12 +57,14 @@ impl Tracks {
         true
     }
 
-    /// What a viewer needs before a frame at `timestamp`: FLV's header (at first), metadata, configurations.
-    pub fn opening(&self, form: Form, opening: Opening, timestamp: u32) -> Bytes {
+    /// What a viewer needs before a frame at `timestamp`, to which these are the tracks: FLV's header (at first), metadata,
+    /// configurations. Header and metadata speak of the whole, so they are the `latest`'s; a configuration that came after the frame
+    /// stands in the ring after it.
+    pub fn opening(&self, form: Form, opening: Opening, timestamp: u32, latest: &Tracks) -> Bytes {
         let mut out = BytesMut::new();
         match (form, opening) {
             (Form::Flv, Opening::First) => {
-                out.extend_from_slice(&flv::header(self.video.is_some(), self.audio.is_some()));
+                out.extend_from_slice(&flv::header(latest.video.is_some(), latest.audio.is_some()));
             }
             (Form::Flv, Opening::Again) | (Form::Rtmp, _) => {}
         }
@@ -70,8 +72,8 @@ impl Tracks {
             Form::Rtmp => out.extend_from_slice(&rtmp::pack(frame, timestamp)),
             Form::Flv => out.extend_from_slice(&flv::pack_tag(frame, timestamp)),
         };
-        if let (Some(metadata), Opening::First) = (&self.metadata, opening) {
-            let payload = flv::for_tracks(&metadata.payload, self.video, self.audio);
+        if let (Some(metadata), Opening::First) = (&latest.metadata, opening) {
+            let payload = flv::for_tracks(&metadata.payload, latest.video, latest.audio);
             put(&Frame { payload, ..metadata.clone() });
         }
         self.video_config.iter().for_each(&mut put);
@@ -134,12 +136,12 @@ mod tests {
     fn an_opening_claims_no_track_that_is_not_there() {
         let mut tracks = Arc::new(Tracks::default());
         tracks.learn(&frame(Codec::H264, Kind::Config, "sps"));
-        let video_only = tracks.opening(Form::Flv, Opening::First, 0);
+        let video_only = tracks.opening(Form::Flv, Opening::First, 0, &tracks);
         assert_eq!(video_only[..5], *b"FLV\x01\x01");
         tracks.learn(&frame(Codec::Aac, Kind::Config, "asc"));
-        let both = tracks.opening(Form::Flv, Opening::First, 0);
+        let both = tracks.opening(Form::Flv, Opening::First, 0, &tracks);
         assert_eq!(both[..5], *b"FLV\x01\x05");
-        let again = tracks.opening(Form::Flv, Opening::Again, 7);
+        let again = tracks.opening(Form::Flv, Opening::Again, 7, &tracks);
         assert!(!again.starts_with(b"FLV"));
         let configs = [
             flv::pack_tag(&frame(Codec::H264, Kind::Config, "sps"), 7),
