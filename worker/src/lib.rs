@@ -8,12 +8,14 @@ pub mod clock;
 pub mod connection;
 pub mod counters;
 pub mod directory;
+pub mod health;
 pub mod hub;
 pub mod listeners;
 pub mod log;
 pub mod pulse;
 pub mod scan;
 pub mod shard;
+pub mod watchdog;
 
 /// Runs a worker until it is told to end (SIGTERM, or the parent's death with `--supervised`). Logging must be set up before
 /// (`log::install`). Starts its own threads and runtimes, so it must not be called inside one.

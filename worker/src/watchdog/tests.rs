@@ -1,0 +1,38 @@
+//! What the watchdog reads of a thread and tells of it.
+
+use super::*;
+use crate::pulse::Thread;
+
+/// Of Linux 6.18; the name holds a bracket and a blank.
+const STAT: &str =
+    "811 (a) R b) S 1 811 811 0 -1 4194304 100 0 0 0 250 50 0 0 20 0 5 0 12345 1 1 18446744073709551615";
+
+#[test]
+fn cpu_time_comes_from_schedstat_or_else_from_stat() {
+    let ns = Duration::from_nanos;
+    let usage = parse_usage(STAT, "123456789 987654 33\n").unwrap();
+    assert_eq!(usage, Usage { run: ns(123_456_789), delay: ns(987_654), runnable: false });
+    let usage = parse_usage(&STAT.replace(") S", ") R"), "").unwrap();
+    assert_eq!(usage, Usage { run: Duration::from_secs(3), delay: Duration::ZERO, runnable: true });
+    assert_eq!(parse_usage("", ""), None);
+    let own = Path::new("/proc/self/task").join(rustix::thread::gettid().as_raw_nonzero().to_string());
+    assert!(super::usage(&own).unwrap().runnable);
+}
+
+#[test]
+fn the_page_and_the_dump_name_thread_and_stream() {
+    let pulse = Pulse::new(Thread::Shard(3));
+    pulse.set_streams(2);
+    pulse.doing("ingress", &Arc::from("live/cam-1"));
+    let pulses = [pulse];
+    let page = page("b00t", &pulses, &Judge::default());
+    let body: serde_json::Value = serde_json::from_str(&page.body).unwrap();
+    assert_eq!((page.ready, &body["bootId"], &body["ready"]), (true, &"b00t".into(), &true.into()));
+    let thread = &body["threads"][0];
+    assert_eq!(
+        (&thread["name"], &thread["streams"], &thread["state"]),
+        (&"shard-3".into(), &2.into(), &"ok".into())
+    );
+    let dump = dump::state(&pulses);
+    assert!(dump.contains("shard-3 (tid 0)") && dump.contains("2 streams, ingress of live/cam-1"), "{dump}");
+}
