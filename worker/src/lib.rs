@@ -6,6 +6,7 @@ pub mod args;
 pub mod assignment;
 pub mod clock;
 pub mod connection;
+pub mod convert;
 pub mod counters;
 pub mod directory;
 pub mod health;

@@ -3,10 +3,10 @@
 //! Listening TCP and unconnected UDP sockets count; a number that is merely the local end of somebody's connection does
 //! not keep a lease from being bound to listen on it.
 
-use std::collections::BTreeMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The transport of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,17 +17,45 @@ pub enum Protocol {
     Udp,
 }
 
-/// One socket that waits for peers.
+/// A socket with a local port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Socket {
     /// Local port.
     pub port: u16,
     /// Its transport.
     pub protocol: Protocol,
+    /// It listens, or is a UDP socket without a peer.
+    pub waits: bool,
     /// Owner of the socket, as the kernel shows it in this user namespace.
     pub uid: u32,
-    /// Names the socket in `/proc/*/fd`.
+    /// Names the socket in `/proc/*/fd`; 0 where the kernel alone still has it.
     pub inode: u64,
+}
+
+/// A socket that is not ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The socket.
+    pub socket: Socket,
+    /// Name of a process that has it open, where it can be read.
+    pub process: Option<String>,
+}
+
+/// What a scan found inside the watched ranges.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostScan {
+    /// Sockets of others that wait for peers.
+    pub holders: Vec<Holder>,
+    /// Sockets of this process that no lease accounts for.
+    pub stray: Vec<Socket>,
+    /// The kernel's own settings.
+    pub host: HostPorts,
+}
+
+/// Scans again and again, and looks each socket's process up once only.
+#[derive(Clone, Debug, Default)]
+pub struct Scanner {
+    processes: HashMap<u64, Option<String>>,
 }
 
 /// What the kernel hands out by itself, and what it leaves alone.
@@ -47,27 +75,73 @@ const TABLES: [(&str, Protocol); 4] =
 const LISTEN: &str = "0A";
 const UNCONNECTED: &str = "07";
 
-/// Waiting sockets of this network namespace whose port lies in `ranges`, ascending; one a port and transport.
-pub fn sockets(proc: &Path, ranges: &[RangeInclusive<u16>]) -> io::Result<Vec<Socket>> {
-    let mut found = BTreeMap::new();
-    for (table, protocol) in TABLES {
-        let text = match std::fs::read_to_string(proc.join("net").join(table)) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
-        };
-        for socket in parse_table(&text, protocol) {
-            if ranges.iter().any(|range| range.contains(&socket.port)) {
-                found.entry((socket.port, socket.protocol)).or_insert(socket);
-            }
-        }
+impl Scanner {
+    /// Looks for sockets inside `ranges` but those that `leased` knows.
+    pub fn scan(
+        &mut self,
+        proc: &Path,
+        ranges: &[RangeInclusive<u16>],
+        leased: impl Fn(u16, Protocol) -> bool,
+    ) -> io::Result<HostScan> {
+        let mut found = sockets(proc, |socket| {
+            socket.waits
+                && ranges.iter().any(|range| range.contains(&socket.port))
+                && !leased(socket.port, socket.protocol)
+        })?;
+        // One line a number and transport, though it be bound to several addresses.
+        found.sort_by_key(|socket| (socket.port, socket.protocol, socket.inode));
+        found.dedup_by_key(|socket| (socket.port, socket.protocol));
+        let own = if found.is_empty() { HashSet::new() } else { open_sockets(&proc.join("self/fd")) };
+        let (stray, foreign): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|socket| own.contains(&socket.inode));
+        self.look_up(proc, &foreign);
+        let name = |socket: &Socket| self.processes.get(&socket.inode).cloned().flatten();
+        let holders = foreign.into_iter().map(|socket| Holder { process: name(&socket), socket }).collect();
+        Ok(HostScan { holders, stray, host: host_ports(proc) })
     }
-    Ok(found.into_values().collect())
+
+    /// Finds the processes of sockets that were not seen before, and forgets those that are gone.
+    fn look_up(&mut self, proc: &Path, sockets: &[Socket]) {
+        let wanted: HashSet<u64> = sockets.iter().map(|socket| socket.inode).collect();
+        self.processes.retain(|inode, _| wanted.contains(inode));
+        let mut new: HashSet<u64> =
+            wanted.into_iter().filter(|inode| !self.processes.contains_key(inode)).collect();
+        if new.is_empty() {
+            return;
+        }
+        for (inode, name) in processes_of(proc, &new) {
+            new.remove(&inode);
+            self.processes.insert(inode, Some(name));
+        }
+        self.processes.extend(new.into_iter().map(|inode| (inode, None)));
+    }
 }
 
-/// The waiting sockets of one table of `/proc/net`. Lines that are not understood are left out.
-pub fn parse_table(text: &str, protocol: Protocol) -> impl Iterator<Item = Socket> + '_ {
-    let wanted = match protocol {
+/// Who has this number, after a bind that failed: a socket that waits for peers before one that has some.
+pub fn holder(proc: &Path, port: u16, protocol: Protocol) -> Option<Holder> {
+    let mut found = sockets(proc, |socket| (socket.port, socket.protocol) == (port, protocol)).ok()?;
+    found.sort_by_key(|socket| (!socket.waits, socket.inode == 0));
+    let socket = found.into_iter().next()?;
+    let process = processes_of(proc, &HashSet::from([socket.inode])).remove(&socket.inode);
+    Some(Holder { socket, process })
+}
+
+/// Sockets of this network namespace.
+fn sockets(proc: &Path, wanted: impl Fn(&Socket) -> bool) -> io::Result<Vec<Socket>> {
+    let mut found = Vec::new();
+    for (table, protocol) in TABLES {
+        match std::fs::read_to_string(proc.join("net").join(table)) {
+            Ok(text) => found.extend(parse_table(&text, protocol).filter(&wanted)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+/// The sockets of one table of `/proc/net`. Lines that are not understood are left out.
+fn parse_table(text: &str, protocol: Protocol) -> impl Iterator<Item = Socket> + '_ {
+    let waiting = match protocol {
         Protocol::Tcp => LISTEN,
         Protocol::Udp => UNCONNECTED,
     };
@@ -75,14 +149,11 @@ pub fn parse_table(text: &str, protocol: Protocol) -> impl Iterator<Item = Socke
         // sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode …
         let mut fields = line.split_ascii_whitespace().skip(1);
         let local = fields.next()?;
-        let state = fields.nth(1)?;
-        if state != wanted {
-            return None;
-        }
+        let waits = fields.nth(1)? == waiting;
         let uid = fields.nth(3)?.parse().ok()?;
         let inode = fields.nth(1)?.parse().ok()?;
         let port = u16::from_str_radix(local.rsplit_once(':')?.1, 16).ok()?;
-        Some(Socket { port, protocol, uid, inode })
+        Some(Socket { port, protocol, waits, uid, inode })
     })
 }
 
@@ -108,29 +179,29 @@ fn parse_reserved(text: &str) -> Vec<RangeInclusive<u16>> {
     text.trim().split(',').filter_map(range).collect()
 }
 
-/// Name of a process that has the socket open, where this user may look; it walks all of `/proc`, so only on need.
-pub fn process_of(proc: &Path, inode: u64) -> Option<String> {
-    let wanted = format!("socket:[{inode}]");
-    let processes = std::fs::read_dir(proc).ok()?.flatten();
-    for process in processes.filter(|entry| entry.file_name().as_encoded_bytes()[0].is_ascii_digit()) {
-        if has_open(&process.path().join("fd"), &wanted) {
-            let name = std::fs::read_to_string(process.path().join("comm")).ok()?;
-            return Some(name.trim_end().to_owned());
+/// Names of processes that have these sockets open, where this user may look; it walks all of `/proc`, so only on need.
+fn processes_of(proc: &Path, wanted: &HashSet<u64>) -> HashMap<u64, String> {
+    let mut names = HashMap::new();
+    let Ok(processes) = std::fs::read_dir(proc) else { return names };
+    for process in processes.flatten() {
+        if names.len() == wanted.len() {
+            break;
         }
+        if !process.file_name().as_encoded_bytes()[0].is_ascii_digit() {
+            continue;
+        }
+        let open = open_sockets(&process.path().join("fd"));
+        let Ok(name) = std::fs::read_to_string(process.path().join("comm")) else { continue };
+        names.extend(open.intersection(wanted).map(|&inode| (inode, name.trim_end().to_owned())));
     }
-    None
+    names
 }
 
-/// True where this very process has the socket open.
-pub fn is_own(proc: &Path, inode: u64) -> bool {
-    has_open(&proc.join("self/fd"), &format!("socket:[{inode}]"))
-}
-
-fn has_open(descriptors: &Path, wanted: &str) -> bool {
-    let Ok(descriptors) = std::fs::read_dir(descriptors) else { return false };
-    descriptors
-        .flatten()
-        .any(|entry| std::fs::read_link(entry.path()).is_ok_and(|target| target.as_os_str() == wanted))
+/// Inodes of the sockets among a process's descriptors; none where it may not be read.
+fn open_sockets(descriptors: &Path) -> HashSet<u64> {
+    let Ok(descriptors) = std::fs::read_dir(descriptors) else { return HashSet::new() };
+    let inode = |target: PathBuf| target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok();
+    descriptors.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok().and_then(inode)).collect()
 }
 
 /// The command that shows a person who holds a port.
