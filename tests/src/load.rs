@@ -149,7 +149,7 @@ struct Viewer {
 }
 
 enum Wire {
-    Rtmp(Client),
+    Rtmp(Box<Client>),
     /// Taken apart.
     Flv {
         head: bool,
@@ -172,7 +172,7 @@ impl Viewer {
                 while let Some(bytes) = client.poll_transmit() {
                     socket.write_all(&bytes)?;
                 }
-                Wire::Rtmp(client)
+                Wire::Rtmp(Box::new(client))
             }
             Protocol::HttpFlv => {
                 socket.write_all(format!("GET /{path}.flv HTTP/1.1\r\nHost: {to}\r\n\r\n").as_bytes())?;

@@ -39,6 +39,14 @@ pub fn gstreamer(folder: &Folder, url: &str, to: &Path) -> Running {
     Running::start("GStreamer, playing", command, folder.file(&format!("{name}.log")))
 }
 
+/// rtmpdump, which is librtmp's own player, plays a URL into an FLV file.
+pub fn rtmpdump(folder: &Folder, url: &str, to: &Path) -> Running {
+    let mut command = Command::new(need("rtmpdump"));
+    command.args(["--live", "--quiet", "--rtmp", url, "--flv"]).arg(to);
+    let name = to.file_stem().expect("an FLV file has a name").to_string_lossy();
+    Running::start("rtmpdump, playing", command, folder.file(&format!("{name}.log")))
+}
+
 /// A viewer over HTTP-FLV that keeps each tag with the moment it came.
 pub struct Viewer {
     seen: Arc<Mutex<Seen>>,

@@ -26,6 +26,7 @@ pub fn client(role: Role, to: SocketAddr, path: &str) -> Client {
         app: app.into(),
         key: key.into(),
         chunk_size: 4096,
+        seed: 1,
     })
 }
 

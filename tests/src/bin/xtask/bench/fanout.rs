@@ -49,6 +49,9 @@ struct Run {
 pub(crate) fn run() -> Result<(), String> {
     let mut runs: Vec<(Server, &str, Vec<Run>)> =
         SERVERS.map(|(server, name)| (server, name, Vec::new())).into();
+    // `PENSTOCK_BENCH_ONLY=nginx` runs only those whose name holds the word.
+    let only = std::env::var("PENSTOCK_BENCH_ONLY").unwrap_or_default();
+    runs.retain(|(server, name, _)| *server == Server::BareLoop || name.contains(&only));
     for turn in 1..=RUNS {
         for (server, name, done) in &mut runs {
             eprintln!("run {turn} of {RUNS}: {name}");
