@@ -145,6 +145,7 @@ struct Viewer {
     socket: TcpStream,
     wire: Wire,
     begun: Instant,
+    sample: bool,
     plays: bool,
 }
 
@@ -180,7 +181,7 @@ impl Viewer {
             }
         };
         socket.set_nonblocking(true)?;
-        Ok(Viewer { socket, wire, begun: Instant::now(), plays: false })
+        Ok(Viewer { socket, wire, begun: Instant::now(), sample, plays: false })
     }
 
     /// Reads once. `Ok(false)` when the connection has ended.
@@ -230,6 +231,10 @@ impl Viewer {
         }
         if media && !self.plays {
             self.plays = true;
+            if !self.sample {
+                // To be cheap it acknowledges nothing from here on, as many players do.
+                self.wire = Wire::Bytes;
+            }
             shared.playing.fetch_add(1, Ordering::Relaxed);
         }
         Ok(true)
