@@ -171,7 +171,7 @@ fn coded_kind(frame_type: u8) -> Kind {
 
 /// The rate and channels in an MPEG audio frame header (ISO/IEC 11172-3 §2.4.1.3), for the classic tag that players get.
 fn mp3_sound(frame: &[u8]) -> Option<Sound> {
-    let [0xff, second, third, fourth] = *frame.first_chunk()? else { return None };
+    let [0xff, second @ 0xe0..=0xff, third, fourth] = *frame.first_chunk()? else { return None };
     let of_mpeg1 = [44_100, 48_000, 32_000].get(usize::from(third >> 2 & 3))?;
     let rate_hz = match second >> 3 & 3 {
         3 => *of_mpeg1,

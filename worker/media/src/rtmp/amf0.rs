@@ -313,13 +313,26 @@ impl Writer {
         self.end()
     }
 
+    /// A strict array of the `count` values that `fill` writes.
+    pub fn array(&mut self, count: u32, fill: impl FnOnce(&mut Self)) -> &mut Self {
+        self.out.put_u8(marker::STRICT_ARRAY);
+        self.out.put_u32(count);
+        fill(self);
+        self
+    }
+
     /// A strict array of strings.
     pub fn strings(&mut self, strings: &[&str]) -> &mut Self {
-        self.out.put_u8(marker::STRICT_ARRAY);
-        self.out.put_u32(strings.len() as u32);
-        for string in strings {
-            self.string(string);
-        }
+        self.array(strings.len() as u32, |array| {
+            for string in strings {
+                array.string(string);
+            }
+        })
+    }
+
+    /// A reference to the first object: what stands for [`Value::Omitted`].
+    pub fn omitted(&mut self) -> &mut Self {
+        self.out.put_slice(&[marker::REFERENCE, 0, 0]);
         self
     }
 

@@ -1,0 +1,18 @@
+//! The fuzz targets: each takes bytes as a peer could send them, and checks what must hold whatever they are.
+//!
+//! Built twice: by `worker/fuzz` under libFuzzer, and by `worker/media/tests/corpus.rs`, which replays the corpus on the stable
+//! toolchain. A target is a line here and a folder in `worker/fuzz/corpus`.
+
+mod rtmp;
+
+/// Name, which is also the corpus' folder, and function.
+pub(crate) const TARGETS: &[(&str, fn(&[u8]))] = &[
+    ("rtmp_handshake", rtmp::handshake),
+    ("rtmp_chunk", rtmp::chunk),
+    ("rtmp_amf0", rtmp::amf0),
+    ("rtmp_session", rtmp::session),
+    ("rtmp_client", rtmp::client),
+    ("flv_body", rtmp::flv_body),
+    ("flv_metadata", rtmp::flv_metadata),
+    ("flv_tags", rtmp::flv_tags),
+];
