@@ -1,35 +1,52 @@
 //! `cargo xtask soak NAME`: the long runs, of which `cargo xtask test` runs a few minutes' part.
 
+use std::path::Path;
 use std::process::Command;
+use std::{env, fs};
 
 use crate::gate::cargo_path;
 
-/// A long run is a test with larger sizes, given by the environment.
+/// A long run.
 struct Soak {
     name: &'static str,
     about: &'static str,
-    arguments: &'static [&'static str],
-    sizes: &'static [(&'static str, &'static str)],
+    kind: Kind,
+}
+
+enum Kind {
+    /// A test with larger sizes, which the environment gives.
+    Test { arguments: &'static [&'static str], sizes: &'static [(&'static str, &'static str)] },
+    /// Each fuzz target, one after the other.
+    Fuzz { runs: &'static str },
 }
 
 const SOAKS: &[Soak] = &[
     Soak {
         name: "simulation",
-        about: "10 000 seeds of operators, workers, a faulty API and links; about an hour",
-        arguments: &["test", "--release", "--package", "operator-core", "--test", "simulation"],
-        sizes: &[("PENSTOCK_SEEDS", "10000")],
+        about: "10 000 seeds of operators, workers, a faulty API and links",
+        kind: Kind::Test {
+            arguments: &["test", "--release", "--package", "operator-core", "--test", "simulation"],
+            sizes: &[("PENSTOCK_SEEDS", "10000")],
+        },
     },
     Soak {
         name: "rounds",
-        about: "2 000 rounds of make, send, end over 20 pairs of ports; about an hour",
-        arguments: &["test", "--package", "tests", "--test", "failure_3_leaked_port"],
-        sizes: &[("PENSTOCK_ROUNDS", "2000")],
+        about: "2 000 rounds of make, send, end over 20 pairs of ports",
+        kind: Kind::Test {
+            arguments: &["test", "--package", "tests", "--test", "failure_3_leaked_port", "rounds"],
+            sizes: &[("PENSTOCK_ROUNDS", "2000")],
+        },
+    },
+    Soak {
+        name: "fuzz",
+        about: "10^6 executions of each fuzz target; needs a nightly toolchain",
+        kind: Kind::Fuzz { runs: "1000000" },
     },
 ];
 
 /// Tells what there is.
 pub(crate) fn list() -> Result<(), String> {
-    for Soak { name, about, .. } in SOAKS {
+    for Soak { name, about, kind: _ } in SOAKS {
         println!("{name:12} {about}");
     }
     Ok(())
@@ -40,9 +57,32 @@ pub(crate) fn run(name: &str) -> Result<(), String> {
     let names = || SOAKS.iter().map(|soak| soak.name).collect::<Vec<_>>().join(", ");
     let soak = SOAKS.iter().find(|soak| soak.name == name);
     let soak = soak.ok_or_else(|| format!("no soak {name}; there are {}", names()))?;
-    let mut cargo = Command::new(cargo_path());
-    cargo.args(soak.arguments).args(["--", "--nocapture", "--test-threads", "1"]);
-    cargo.envs(soak.sizes.iter().copied());
-    let status = cargo.status().map_err(|e| format!("{cargo:?}: {e}"))?;
-    if status.success() { Ok(()) } else { Err(format!("soak {name} failed: {status}")) }
+    match soak.kind {
+        Kind::Test { arguments, sizes } => {
+            let mut cargo = Command::new(cargo_path());
+            // What the environment says already goes first, so that a run can be made longer or repeated by its seed.
+            let sizes = sizes.iter().filter(|(name, _)| env::var_os(name).is_none());
+            cargo.args(arguments).args(["--", "--nocapture", "--test-threads", "1"]).envs(sizes.copied());
+            succeed(&mut cargo)
+        }
+        Kind::Fuzz { runs } => fuzz(runs),
+    }
+}
+
+fn fuzz(runs: &str) -> Result<(), String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../worker/fuzz");
+    let corpora = fs::read_dir(folder.join("corpus")).map_err(|e| format!("worker/fuzz/corpus: {e}"))?;
+    let mut targets: Vec<_> = corpora.flatten().map(|entry| entry.file_name()).collect();
+    targets.sort();
+    for target in targets {
+        println!("=== fuzz {}", target.display());
+        // rustup's proxy: the toolchain that runs us cannot be told `+nightly`.
+        succeed(Command::new(folder.join("run")).arg(&target).arg(runs).env_remove("CARGO"))?;
+    }
+    Ok(())
+}
+
+fn succeed(command: &mut Command) -> Result<(), String> {
+    let status = command.status().map_err(|e| format!("{command:?}: {e}"))?;
+    if status.success() { Ok(()) } else { Err(format!("{command:?} ended with {status}")) }
 }
