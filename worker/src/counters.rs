@@ -56,6 +56,12 @@ pub enum DropReason {
     ViewerSlow,
     /// A frame found no room in the process's budget.
     Budget,
+    /// A picture that leans on one that never came.
+    Undecodable,
+    /// A frame longer than the wire forms can say.
+    FrameTooLong,
+    /// Media of a kind that is not carried.
+    NotCarried,
     /// A connection over the limits on handshakes.
     ConnectionLimit,
     /// A peer that broke its protocol.
@@ -72,10 +78,13 @@ pub enum DropReason {
 
 impl DropReason {
     /// All of them.
-    pub const ALL: [DropReason; 9] = [
+    pub const ALL: [DropReason; 12] = [
         DropReason::ViewerSkipped,
         DropReason::ViewerSlow,
         DropReason::Budget,
+        DropReason::Undecodable,
+        DropReason::FrameTooLong,
+        DropReason::NotCarried,
         DropReason::ConnectionLimit,
         DropReason::Protocol,
         DropReason::Deadline,
@@ -90,6 +99,9 @@ impl DropReason {
             DropReason::ViewerSkipped => "ViewerSkipped",
             DropReason::ViewerSlow => "ViewerSlow",
             DropReason::Budget => "Budget",
+            DropReason::Undecodable => "Undecodable",
+            DropReason::FrameTooLong => "FrameTooLong",
+            DropReason::NotCarried => "NotCarried",
             DropReason::ConnectionLimit => "ConnectionLimit",
             DropReason::Protocol => "Protocol",
             DropReason::Deadline => "Deadline",

@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 pub use media::stream::EndReason;
+pub use run::{Config, spawn};
 use tokio::sync::{mpsc, oneshot};
+
+mod run;
 
 use crate::assignment::{Assignment, StreamRef};
 use crate::connection::Arrival;
@@ -90,6 +93,22 @@ pub enum ShardReport {
     },
     /// The shard of this number has ended its sessions.
     Drained(usize),
+}
+
+impl ShardReport {
+    /// Whether a newer report makes this one needless.
+    pub(crate) fn is_replaced_by(&self, newer: &ShardReport) -> bool {
+        match (self, newer) {
+            (ShardReport::Assigned(old), ShardReport::Assigned(new)) => old == new,
+            (ShardReport::Closed(old), ShardReport::Closed(new)) => old == new,
+            (ShardReport::Publisher { stream: old, .. }, ShardReport::Publisher { stream: new, .. }) => {
+                old == new
+            }
+            (ShardReport::Media { stream: old, .. }, ShardReport::Media { stream: new, .. }) => old == new,
+            (ShardReport::Drained(old), ShardReport::Drained(new)) => old == new,
+            _ => false,
+        }
+    }
 }
 
 /// Who publishes.

@@ -88,13 +88,7 @@ impl Cursor {
             bytes += words.len();
         }
         if self.seq >= ring.base() {
-            for packed in ring.from(self.seq) {
-                if bytes >= WRITE_BYTES_MAX || out.len() >= WRITE_PIECES_MAX {
-                    break;
-                }
-                packed.gather(form, 0, out);
-                bytes += packed.len(form);
-            }
+            bytes += gather_from(ring, self.seq, form, bytes, out).bytes;
         }
         bytes
     }
@@ -133,6 +127,36 @@ impl Cursor {
             written -= length;
         }
     }
+}
+
+/// What was gathered of a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gathered {
+    /// Their bytes.
+    pub bytes: usize,
+    /// The frame after the last one gathered.
+    pub end: u64,
+}
+
+/// Appends whole frames from `seq` on, as many as one write may take that has `before` bytes already. All viewers that want this frame
+/// next in this form share the pieces.
+pub fn gather_from<'a>(
+    ring: &'a Ring,
+    seq: u64,
+    form: Form,
+    before: usize,
+    out: &mut Vec<IoSlice<'a>>,
+) -> Gathered {
+    let mut gathered = Gathered { bytes: 0, end: seq };
+    for packed in ring.from(seq) {
+        if before + gathered.bytes >= WRITE_BYTES_MAX || out.len() >= WRITE_PIECES_MAX {
+            break;
+        }
+        packed.gather(form, 0, out);
+        gathered.bytes += packed.len(form);
+        gathered.end += 1;
+    }
+    gathered
 }
 
 #[cfg(test)]
