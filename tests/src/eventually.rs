@@ -30,6 +30,21 @@ pub fn within<T, E>(limit: Duration, mut probe: impl FnMut() -> Result<T, E>) ->
     }
 }
 
+/// Looks all the time for as long as `time`: what must stay as it is while something is done to it.
+///
+/// # Panics
+/// At the first look that finds it otherwise.
+#[track_caller]
+pub fn throughout<E: Display>(what: &str, time: Duration, mut probe: impl FnMut() -> Result<(), E>) {
+    let begun = Instant::now();
+    while begun.elapsed() < time {
+        if let Err(reason) = probe() {
+            panic!("{what} held for {:?} of {time:?}: {reason}", begun.elapsed());
+        }
+        std::thread::sleep(LOOK_EACH);
+    }
+}
+
 /// `Ok` when it holds, else the words for what was seen instead.
 pub fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(otherwise()) }

@@ -109,6 +109,15 @@ impl Viewer {
         });
     }
 
+    /// Waits until nothing has come for as long as `time`.
+    #[track_caller]
+    pub fn wait_silence(&self, time: Duration, limit: Duration) {
+        eventually(&format!("{time:?} without media at a viewer"), limit, || {
+            let last = self.seen().tags.last().map(|(came, _)| came.elapsed()).unwrap_or_default();
+            if last >= time { Ok(()) } else { Err(format!("{last:?} since the last tag")) }
+        });
+    }
+
     /// Waits until the server ends it.
     #[track_caller]
     pub fn wait_end(&self, limit: Duration) {

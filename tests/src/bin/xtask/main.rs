@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, reason = "a command-line tool speaks on its standard output")]
 
 mod bench;
+mod coverage;
 mod gate;
 mod setup;
 mod soak;
@@ -16,6 +17,7 @@ usage: cargo xtask COMMAND
                           layers, and real clients against the release binary
   setup                   only install the clients that the tests need
   bench NAME              a measurement beside peers: start, fanout or core
+  coverage                how much of the parsers of network bytes the fuzz corpus reaches
   soak NAME               a long run: simulation, rounds, fuzz or mutants; `cargo xtask soak` tells their sizes
 
 PENSTOCK_CACHE moves the folder of downloaded tools and made clips (~/.cache/penstock).
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
         ["bench", name] => bench::run(name),
         // A process of `bench fanout`.
         ["bare-loop", address] => bench::bare_loop(address),
+        ["coverage"] => coverage::run(),
         ["soak"] => soak::list(),
         ["soak", name] => soak::run(name),
         ["help" | "--help" | "-h"] => {
