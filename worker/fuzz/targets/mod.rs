@@ -6,7 +6,10 @@
 mod rtmp;
 
 /// Name, which is also the corpus' folder, and function.
-pub(crate) const TARGETS: &[(&str, fn(&[u8]))] = &[
+type Target = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub(crate) const TARGETS: &[Target] = &[
     ("rtmp_handshake", rtmp::handshake),
     ("rtmp_chunk", rtmp::chunk),
     ("rtmp_amf0", rtmp::amf0),

@@ -4,6 +4,8 @@
 //! enhanced FLV (`hvc1`) only: codec id 12 is a private extension that players agree on no more.
 
 mod body;
+#[cfg(test)]
+pub(crate) mod hex;
 mod metadata;
 mod parse;
 mod tag;

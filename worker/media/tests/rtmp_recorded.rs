@@ -1,6 +1,7 @@
 //! Byte streams of real RTMP clients, replayed in pieces: the same events come out wherever a read ends.
 //!
 //! The `.bin` files are what ffmpeg, GStreamer, librtmp and rtmpdump sent to a penstock session; `UPDATE=1` rewrites the `.out` files.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::fmt::Write;
 use std::fs;

@@ -121,3 +121,6 @@ fn write<'a>(properties: impl Iterator<Item = &'a (String, Value)>) -> Bytes {
     });
     out.finish().freeze()
 }
+
+#[cfg(test)]
+mod tests;

@@ -251,3 +251,6 @@ impl Rest {
         Ok(packet)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -73,3 +73,38 @@ pub fn split_tag(input: &mut Bytes) -> Option<Tag> {
     // The two top bits of the type are filter flags (E.4.1).
     Some(Tag { kind: kind & 0x1f, timestamp: u32::from_be_bytes([t0, t1, t2, t3]), body })
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::{Tag, header, pack_tag, split_header, split_tag};
+    use crate::flv::hex::hex;
+    use crate::frame::{Codec, Frame, Kind};
+
+    #[test]
+    fn the_header_says_which_tracks_are_there() {
+        assert_eq!(header(true, true), hex("464c56 01 05 00000009 00000000"));
+        for tracks in [(false, false), (true, false), (false, true), (true, true)] {
+            assert_eq!(split_header(&mut header(tracks.0, tracks.1)), Some(tracks));
+        }
+        assert_eq!(split_header(&mut header(true, true).slice(..12)), None);
+        assert_eq!(split_header(&mut Bytes::from_static(b"HTTP/1.1 404")), None);
+        assert_eq!(split_header(&mut Bytes::from_static(b"HTTP/1.1 404 Not Found")), None);
+    }
+
+    #[test]
+    fn a_tag_is_packed_with_its_size_behind_it_and_read_again() {
+        let payload = Bytes::from_static(&[0x55, 0x66]);
+        let frame = Frame { codec: Codec::Aac, kind: Kind::Key, dts_ms: 0, cts_ms: 0, payload };
+        let packed = pack_tag(&frame, 0x1234_5678);
+        assert_eq!(packed, hex("08 000004 345678 12 000000 af015566 0000000f"));
+        for length in 0..packed.len() {
+            assert_eq!(split_tag(&mut packed.slice(..length)), None, "{length} bytes are not a tag");
+        }
+        let mut input = packed;
+        let body = Bytes::from(hex("af015566"));
+        assert_eq!(split_tag(&mut input), Some(Tag { kind: 8, timestamp: 0x1234_5678, body }));
+        assert!(input.is_empty());
+    }
+}

@@ -349,3 +349,6 @@ impl Writer {
         self
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -409,3 +409,6 @@ impl Cursor<'_> {
         self.take().map(|[a, b, c]| u32::from_be_bytes([0, a, b, c]))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,7 +51,7 @@ pub enum ClientEvent {
     Started,
     /// Media (role `Play`).
     Frame(Frame),
-    /// A media message (role `Count`).
+    /// An audio or video message (role `Count`).
     Message {
         /// Its timestamp as on the wire.
         timestamp: u32,
@@ -185,10 +185,11 @@ impl Client {
             }
             kind::AUDIO | kind::VIDEO | kind::DATA_AMF0 | kind::DATA_AMF3 => match self.config.role {
                 Role::Publish => Ok(()),
-                Role::Count => {
+                Role::Count if kind == kind::AUDIO || kind == kind::VIDEO => {
                     self.events.push_back(ClientEvent::Message { timestamp, bytes: payload.len() });
                     Ok(())
                 }
+                Role::Count => Ok(()),
                 Role::Play => self.take_media(kind, timestamp, payload.clone()),
             },
             _ => Ok(()),

@@ -37,3 +37,35 @@ impl Clock {
         unrolled
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Clock;
+
+    fn check(timestamps: &[u32], expected: &[i64]) {
+        let mut clock = Clock::default();
+        assert_eq!(clock.latest(), None);
+        let got: Vec<i64> = timestamps.iter().map(|timestamp| clock.unroll(*timestamp)).collect();
+        assert_eq!(got, expected);
+        assert_eq!(clock.latest(), expected.last().copied());
+    }
+
+    #[test]
+    fn the_clock_runs_on_where_32_bits_come_round() {
+        check(&[u32::MAX - 9, 10, 30], &[4_294_967_286, 4_294_967_306, 4_294_967_326]);
+    }
+
+    #[test]
+    fn a_small_step_back_is_a_step_back() {
+        check(&[1000, 960, 1040], &[1000, 960, 1040]);
+        check(&[10, u32::MAX - 9, 20], &[10, -10, 20]);
+    }
+
+    #[test]
+    fn ffmpeg_comes_round_at_31_bits() {
+        check(&[0x7fff_fff0, 4, 24], &[0x7fff_fff0, 0x8000_0004, 0x8000_0018]);
+        // Others go on, or begin again from a quite different place.
+        check(&[0x7fff_fff0, 0x8000_0004], &[0x7fff_fff0, 0x8000_0004]);
+        check(&[0x7000_0000, 4], &[0x7000_0000, 4]);
+    }
+}

@@ -117,3 +117,47 @@ impl OwnPacket {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::{Handshake, Progress};
+    use crate::rtmp::Error;
+
+    /// Feeds pieces; what came out, and how much of the last piece was left.
+    fn feed(side: &mut Handshake, bytes: &[u8], size: usize) -> (Vec<u8>, Progress, usize) {
+        let (mut out, mut progress, mut left) = (Vec::new(), Progress::NeedMore, 0);
+        for piece in bytes.chunks(size) {
+            let mut piece = Bytes::copy_from_slice(piece);
+            let (now, answer) = side.receive(&mut piece).unwrap();
+            out.extend(answer.iter().flatten());
+            (progress, left) = (now, piece.len());
+        }
+        (out, progress, left)
+    }
+
+    #[test]
+    fn both_sides_end_with_each_others_packets_repeated() {
+        for size in [1, 7, 1536, 1537, 5000] {
+            let mut server = Handshake::server(1);
+            let (mut client, hello) = Handshake::client(2);
+            let (answer, progress, _) = feed(&mut server, &hello, size);
+            assert_eq!((answer.len(), progress), (1 + 2 * 1536, Progress::NeedMore));
+            assert_eq!(answer[0], 3);
+            assert_eq!(answer[5..9], [0; 4], "version 0 says that the plain form is spoken");
+            assert_eq!(answer[1537..], hello[1..]);
+            let (last, progress, _) = feed(&mut client, &answer, size);
+            assert_eq!((last.as_slice(), progress), (&answer[1..1537], Progress::Done));
+            let with_chunk = [last, vec![2; 3]].concat();
+            let (nothing, progress, left) = feed(&mut server, &with_chunk, with_chunk.len());
+            assert_eq!((nothing, progress, left), (vec![], Progress::Done, 3));
+        }
+    }
+
+    #[test]
+    fn another_protocol_is_refused_at_its_first_byte() {
+        let error = Handshake::server(1).receive(&mut Bytes::from_static(b"G")).unwrap_err();
+        assert_eq!(error, Error::HandshakeVersion { version: b'G' });
+    }
+}

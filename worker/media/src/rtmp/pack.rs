@@ -79,3 +79,6 @@ pub(super) fn put_message(out: &mut BytesMut, header: Header, parts: [&[u8]; 2],
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

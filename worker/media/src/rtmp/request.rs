@@ -145,3 +145,79 @@ fn token(query: &str) -> Option<Token> {
         .filter(|token| !token.is_empty())
         .map(Token::new)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Capabilities, Connected, Token};
+    use crate::rtmp::amf0::{Reader, Writer};
+
+    fn connected(fill: impl FnOnce(&mut Writer)) -> Connected {
+        let mut out = Writer::new();
+        out.object(fill);
+        Connected::new(&Reader::new(&out.finish()).value().unwrap())
+    }
+
+    fn check(app: &str, tc_url: &str, key: &str, path: &str, token: Option<&str>) {
+        let connected = connected(|object| _ = object.name("app").string(app).name("tcUrl").string(tc_url));
+        let request = connected.request(key).unwrap();
+        assert_eq!((request.path.as_str(), request.token), (path, token.map(Token::new)), "{app} {key}");
+    }
+
+    #[test]
+    fn a_path_is_app_and_key_without_empty_segments() {
+        check("live", "", "cam", "live/cam", None);
+        check("/live/", "", "//cam/", "live/cam", None);
+        check("a/b/c", "", "d/e", "a/b/c/d/e", None);
+        check("", "", "cam", "cam", None);
+        check("live", "", "", "live", None);
+    }
+
+    #[test]
+    fn a_token_is_of_the_key_else_of_the_app_else_of_the_url() {
+        let url = "rtmp://h/live?token=u";
+        check("live?token=a", url, "cam?x=1&token=k", "live/cam", Some("k"));
+        check("live?token=a", url, "cam?x=1", "live/cam", Some("a"));
+        check("live", url, "cam?token=", "live/cam", Some("u"));
+        check("live", "rtmp://h/live", "cam?tokens=x", "live/cam", None);
+        check("live", "", "cam?token=a=b%20c", "live/cam", Some("a=b%20c"));
+    }
+
+    #[test]
+    fn a_path_that_cannot_be_one_says_why() {
+        let empty = connected(|_| {});
+        let long = "x".repeat(3000);
+        for (key, reason) in [
+            ("", "app and stream key are both empty: use rtmp://HOST/app/key"),
+            ("?token=a", "app and stream key are both empty: use rtmp://HOST/app/key"),
+            (&long, "app and stream key are longer than 1024 bytes together"),
+            ("a\nb", "app or stream key has a control character"),
+            (&format!("a?token={long}"), "the token is longer than 2048 bytes"),
+        ] {
+            assert_eq!(empty.request(key).map_err(|error| error.reason()), Err(reason));
+        }
+    }
+
+    #[test]
+    fn capabilities_are_those_of_connect() {
+        let listed = connected(|object| {
+            object.name("fourCcList").strings(&["av01", "hvc1"]).name("capsEx").number(5.0);
+            object.name("flashVer").string(&format!("LNX\n{}", "9".repeat(100)));
+        });
+        let flash_ver = format!("LNX{}", "9".repeat(61));
+        let expected = Capabilities { hevc: true, caps_ex: 5, flash_ver };
+        assert_eq!(listed.request("a").unwrap().capabilities, expected);
+        let hevc = |fill: fn(&mut Writer)| connected(fill).request("a").unwrap().capabilities.hevc;
+        assert!(hevc(|object| _ = object.name("fourCcList").strings(&["*"])));
+        assert!(hevc(|object| {
+            object.name("videoFourCcInfoMap").object(|map| _ = map.name("hvc1").number(1.0));
+        }));
+        assert!(!hevc(|object| _ = object.name("fourCcList").strings(&["av01"])));
+        assert!(!hevc(|object| _ = object.name("fourCcList").string("hvc1")));
+    }
+
+    #[test]
+    fn a_token_is_not_printed() {
+        assert_eq!(format!("{:?}", Some(Token::new("secret"))), "Some(Token(…))");
+        assert_eq!(Token::new("secret").as_bytes(), b"secret");
+    }
+}
