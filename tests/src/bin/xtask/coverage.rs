@@ -59,8 +59,8 @@ fn report(json: &Value) -> Result<(), String> {
     for file in json["data"][0]["files"].as_array().into_iter().flatten() {
         let path = file["filename"].as_str().unwrap_or("");
         let Some((_, name)) = path.split_once("worker/media/src/") else { continue };
-        if !PARSERS.iter().any(|parser| name == *parser || parser.ends_with('/') && name.starts_with(parser))
-        {
+        let parses = |parser: &str| name == parser || parser.ends_with('/') && name.starts_with(parser);
+        if WRITERS.contains(&name) || !PARSERS.iter().any(|parser| parses(parser)) {
             continue;
         }
         let regions = &file["summary"]["regions"];
