@@ -1,9 +1,11 @@
 //! A publisher over RTMP: one task that reads its socket and pushes what it says into the stream it holds the token of.
 
+use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Buf, Bytes, BytesMut};
 use media::rtmp::{Event, PublishEnd, PublishRefusal, Session};
 use tokio::net::TcpStream;
 
@@ -35,19 +37,20 @@ pub(crate) async fn publish(
     };
     session.accept_publish();
     let clock = stream.clock();
-    let reason = match serve(&socket, &mut session, &publisher, clock).await {
-        Err(End::Lost(Ended(reason))) => {
+    let Err(end) = serve(&socket, &mut session, &publisher, clock).await;
+    let reason = match end {
+        End::Lost(Ended(reason)) => {
             let (end, why) = farewell(reason);
             session.end_publish(end, why);
             last_words(&socket, &mut session).await;
             return;
         }
-        Err(End::Protocol(error)) => {
+        End::Protocol(error) => {
             tracing::info!(%remote, stream = %stream.assignment().path, %error, "publisher broke its protocol");
             stream.counters().drop_one(DropReason::Protocol);
             EndReason::Protocol
         }
-        Ok(()) => EndReason::Left,
+        End::Left => EndReason::Left,
     };
     // The path is free before the peer hears that it is, so that it may come back at once.
     publisher.give_up(reason);
@@ -56,6 +59,8 @@ pub(crate) async fn publish(
 
 /// Why a publisher is ended.
 enum End {
+    /// It left.
+    Left,
     /// It holds the token no more.
     Lost(Ended),
     /// It can't be followed any further.
@@ -68,32 +73,31 @@ async fn serve(
     session: &mut Session,
     publisher: &Publisher,
     clock: Clock,
-) -> Result<(), End> {
+) -> Result<Infallible, End> {
     let mut buffer = BytesMut::new();
     let mut room = READ_BYTES_MIN;
     let ended = publisher.ended();
     tokio::pin!(ended);
     // Media may have come with the request.
     let mut left = follow(session, publisher)?;
+    let mut words = Bytes::new();
     loop {
-        let mut replies_wait = send(socket, session).is_err();
+        let is_said = say(socket, session, &mut words).map_err(|_| End::Left)?;
         if left {
-            return Ok(());
+            return Err(End::Left);
         }
         tokio::select! {
             biased;
             lost = &mut ended => return Err(End::Lost(lost)),
-            ready = socket.readable() => if ready.is_err() { return Ok(()) },
-            ready = socket.writable(), if replies_wait => if ready.is_err() { return Ok(()) },
+            ready = socket.readable() => ready.map_err(|_| End::Left)?,
+            ready = socket.writable(), if !is_said => ready.map_err(|_| End::Left)?,
         }
-        replies_wait = false;
-        let _ = replies_wait;
         for _ in 0..READS_PER_TURN {
             if buffer.capacity() < READ_BYTES_MIN / 2 {
                 buffer.reserve(room);
             }
             match socket.try_read_buf(&mut buffer) {
-                Ok(0) => return Ok(()),
+                Ok(0) => return Err(End::Left),
                 Ok(length) => {
                     publisher.heard(length);
                     let full = buffer.capacity() == buffer.len();
@@ -104,8 +108,8 @@ async fn serve(
                     }
                     room = (room * 2).min(READ_BYTES_MAX);
                 }
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
-                Err(_) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(_) => return Err(End::Left),
             }
         }
         tokio::task::yield_now().await;
@@ -126,16 +130,22 @@ fn follow(session: &mut Session, publisher: &Publisher) -> Result<bool, End> {
     Ok(false)
 }
 
-/// Writes what the session has to say as far as the socket takes it. An error says that some is left; it is dropped, since a peer
-/// that does not read acknowledgements is not helped by more of them.
-fn send(socket: &TcpStream, session: &mut Session) -> Result<(), ()> {
-    while let Some(words) = session.poll_transmit() {
-        match socket.try_write(&words) {
-            Ok(written) if written == words.len() => {}
-            Ok(_) | Err(_) => return Err(()),
+/// Writes what the session has to say, as far as the socket takes it; true where that is all. How much may wait in the session is
+/// bounded by it.
+fn say(socket: &TcpStream, session: &mut Session, words: &mut Bytes) -> io::Result<bool> {
+    loop {
+        if words.is_empty() {
+            match session.poll_transmit() {
+                Some(next) => *words = next,
+                None => return Ok(true),
+            }
+        }
+        match socket.try_write(words) {
+            Ok(written) => words.advance(written),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) => return Err(error),
         }
     }
-    Ok(())
 }
 
 fn farewell(reason: EndReason) -> (PublishEnd, &'static str) {
@@ -169,7 +179,7 @@ pub(crate) async fn close_with(socket: &TcpStream, words: &[u8], deadline: Durat
             socket.writable().await?;
             match socket.try_write(rest) {
                 Ok(written) => rest = &rest[written..],
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
         }
@@ -180,7 +190,7 @@ pub(crate) async fn close_with(socket: &TcpStream, words: &[u8], deadline: Durat
             match socket.try_read(&mut ignored) {
                 Ok(0) => return Ok(()),
                 Ok(_) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
         }

@@ -1,0 +1,145 @@
+//! A media plane in this process: front and shards on loopback, told what to publish without an operator.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use media::budget::Budget;
+use media::policy::{Access, Latency, OnDuplicate, PlayPolicy, PublishPolicy, SlowViewer};
+use tokio::sync::{mpsc, oneshot};
+use worker::assignment::{Assignment, StreamRef};
+use worker::clock::Clock;
+use worker::directory::{Directory, Entry, Owner};
+use worker::front::{self, FrontHandle};
+use worker::shard::{self, ShardCommand, ShardHandle, ShardReport, StreamSnapshot};
+
+/// Front and shards. The threads live as long as the process.
+pub struct Plane {
+    pub rtmp: SocketAddr,
+    pub http: SocketAddr,
+    pub front: FrontHandle,
+    pub shards: Vec<ShardHandle>,
+    pub reports: mpsc::Receiver<ShardReport>,
+    pub directory: Arc<Directory>,
+    pub budget: Budget,
+    version: u64,
+}
+
+/// The defaults of the API.
+pub fn publish_policy() -> PublishPolicy {
+    PublishPolicy {
+        on_duplicate: OnDuplicate::Reject,
+        start_timeout: Duration::from_secs(10),
+        stall_timeout: Duration::from_secs(10),
+        resume_window: Duration::from_secs(15),
+        access: Access::default(),
+        rtmp: true,
+    }
+}
+
+/// The defaults of the API.
+pub fn play_policy() -> PlayPolicy {
+    PlayPolicy {
+        rtmp: true,
+        http_flv: true,
+        latency: Latency::Normal,
+        slow_viewer: SlowViewer::SkipToKeyframe,
+        start_timeout: Duration::from_secs(10),
+        access: Access::default(),
+    }
+}
+
+impl Plane {
+    /// Starts one on ports of the kernel's choice, or on those given.
+    pub fn start(shards: usize, rtmp: SocketAddr, http: SocketAddr) -> Plane {
+        let clock = Clock::start();
+        let budget = Budget::new(1 << 30);
+        let (sender, reports) = mpsc::channel(1024);
+        let shards: Vec<ShardHandle> = (0..shards)
+            .map(|index| {
+                let config = shard::Config { index, clock, budget: budget.clone(), reports: sender.clone() };
+                shard::spawn(config).expect("threads can be made").0
+            })
+            .collect();
+        let directory = Arc::new(Directory::default());
+        let rtmp = front::bind(rtmp).expect("the port is free");
+        let http = front::bind(http).expect("the port is free");
+        let (rtmp_at, http_at) = (rtmp.local_addr().unwrap(), http.local_addr().unwrap());
+        let config =
+            front::Config { rtmp, http, directory: directory.clone(), shards: shards.clone(), clock };
+        let front = front::spawn(config).expect("threads can be made");
+        Plane { rtmp: rtmp_at, http: http_at, front, shards, reports, directory, budget, version: 0 }
+    }
+
+    /// Loopback, ports of the kernel's choice, one shard.
+    pub fn on_loopback() -> Plane {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        Plane::start(1, any, any)
+    }
+
+    /// Declares a stream and assigns it here.
+    pub fn declare(&mut self, path: &str, publish: PublishPolicy, play: PlayPolicy) -> StreamRef {
+        let stream = StreamRef { uid: format!("uid-of-{path}").into(), epoch: 1 };
+        self.version += 1;
+        let entry =
+            Entry { stream: stream.clone(), owner: Owner::Here, publish: publish.clone(), play: play.clone() };
+        self.directory.apply(self.version, false, vec![(path.into(), entry)], &[] as &[&str]);
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let assignment = Assignment {
+            stream: stream.clone(),
+            path: path.into(),
+            namespace: "default".into(),
+            name: path.into(),
+            created_unix_ms: now.as_millis() as u64,
+            publish,
+            play,
+            rtp: None,
+        };
+        self.command(path, ShardCommand::Assign { assignment: Arc::new(assignment), ingress: None });
+        self.wait_report(|report| *report == ShardReport::Assigned(stream.clone()));
+        stream
+    }
+
+    /// Tells the shard of a path.
+    pub fn command(&self, path: &str, command: ShardCommand) {
+        let shard = &self.shards[shard::shard_of(path, self.shards.len())];
+        shard.commands.try_send(command).ok().expect("the shard takes commands");
+    }
+
+    /// Waits for a report; others are passed over.
+    pub fn wait_report(&mut self, wanted: impl Fn(&ShardReport) -> bool) -> ShardReport {
+        let begin = Instant::now();
+        loop {
+            match self.reports.try_recv() {
+                Ok(report) if wanted(&report) => return report,
+                Ok(_) => {}
+                Err(_) => {
+                    assert!(begin.elapsed() < Duration::from_secs(30), "the report does not come");
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+            }
+        }
+    }
+
+    /// What a stream and its sessions are doing.
+    pub fn snapshot(&self, path: &str) -> StreamSnapshot {
+        let (sender, receiver) = oneshot::channel();
+        self.command(path, ShardCommand::Snapshot(sender));
+        let snapshot = receiver.blocking_recv().expect("the shard answers");
+        let found = snapshot.streams.into_iter().find(|stream| &*stream.assignment.path == path);
+        found.expect("the stream is assigned")
+    }
+
+    /// Waits until a stream is in some state.
+    pub fn wait_until(&self, path: &str, what: &str, wanted: impl Fn(&StreamSnapshot) -> bool) -> StreamSnapshot {
+        let begin = Instant::now();
+        loop {
+            let snapshot = self.snapshot(path);
+            if wanted(&snapshot) {
+                return snapshot;
+            }
+            assert!(begin.elapsed() < Duration::from_secs(30), "{path} never: {what}; it is {snapshot:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
