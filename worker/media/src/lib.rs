@@ -11,12 +11,16 @@
 //! than the sums in `limits` say.
 
 pub mod budget;
+pub mod clock;
 pub mod cursor;
+pub mod dropped;
 pub mod flv;
 pub mod frame;
+pub mod h26x;
 pub mod limits;
 pub mod packed;
 pub mod policy;
+pub mod ps;
 pub mod ring;
 pub mod rtmp;
 pub mod rtp;

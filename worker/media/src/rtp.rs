@@ -17,6 +17,7 @@ use bytes::Bytes;
 
 use crate::frame::Frame;
 
+pub use crate::dropped::{Counters, Dropped};
 pub use receiver::Receiver;
 
 /// What a receiver is told of its stream.
@@ -149,93 +150,4 @@ pub enum Destination {
     Rtp(SocketAddr),
     /// On this connection.
     Connection(ConnectionId),
-}
-
-/// Why input was dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Dropped {
-    /// A packet of an SSRC that may not send.
-    WrongSsrc,
-    /// A packet of somebody else while the holder is heard.
-    NotHolder,
-    /// A packet that came after it was given up.
-    Late,
-    /// A packet that had come already.
-    Duplicate,
-    /// A packet that never came. Not an input, but what is missing from it.
-    Lost,
-    /// A packet, or a part of the PS, that is not what its standard says.
-    Malformed,
-    /// Bytes before the first packet or between PS units that belong to nothing.
-    Noise,
-    /// A picture or sound that lost a part.
-    Damaged,
-    /// A picture before the first key frame.
-    BeforeKey,
-    /// Something beyond a bound of `limits`.
-    Overflow,
-    /// A picture or sound in a codec that is refused.
-    UnsupportedCodec,
-    /// A second video or audio stream.
-    ExtraTrack,
-}
-
-/// How much was taken and dropped; all only rise.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// RTP packets of the holder.
-    pub packets: u64,
-    /// Bytes of their payloads.
-    pub bytes: u64,
-    /// Frames handed out.
-    pub frames: u64,
-    dropped: [u64; Dropped::ALL.len()],
-}
-
-impl Dropped {
-    /// All reasons, in the order in which metrics show them.
-    pub const ALL: [Dropped; 12] = [
-        Dropped::WrongSsrc,
-        Dropped::NotHolder,
-        Dropped::Late,
-        Dropped::Duplicate,
-        Dropped::Lost,
-        Dropped::Malformed,
-        Dropped::Noise,
-        Dropped::Damaged,
-        Dropped::BeforeKey,
-        Dropped::Overflow,
-        Dropped::UnsupportedCodec,
-        Dropped::ExtraTrack,
-    ];
-
-    /// The metric's label.
-    pub fn name(self) -> &'static str {
-        match self {
-            Dropped::WrongSsrc => "wrong_ssrc",
-            Dropped::NotHolder => "not_holder",
-            Dropped::Late => "late",
-            Dropped::Duplicate => "duplicate",
-            Dropped::Lost => "lost",
-            Dropped::Malformed => "malformed",
-            Dropped::Noise => "noise",
-            Dropped::Damaged => "damaged",
-            Dropped::BeforeKey => "before_key",
-            Dropped::Overflow => "overflow",
-            Dropped::UnsupportedCodec => "unsupported_codec",
-            Dropped::ExtraTrack => "extra_track",
-        }
-    }
-}
-
-impl Counters {
-    /// How many were dropped for this reason: packets, pictures or sounds; for [`Dropped::Noise`] bytes.
-    pub fn dropped(&self, reason: Dropped) -> u64 {
-        self.dropped[reason as usize]
-    }
-
-    pub(crate) fn drop(&mut self, reason: Dropped, count: u64) {
-        let slot = &mut self.dropped[reason as usize];
-        *slot = slot.saturating_add(count);
-    }
 }
