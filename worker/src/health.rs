@@ -39,7 +39,7 @@ struct Peer {
 /// What is answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
-    /// False: 503 on `/readyz`.
+    /// False: the status is 503.
     pub ready: bool,
     /// JSON.
     pub body: String,
@@ -137,9 +137,9 @@ impl Peer {
 fn answer(request: &[u8], page: Page) -> String {
     let path = request.split(|&byte| byte == b' ').nth(1).unwrap_or_default();
     let (status, body) = match (path, page.ready) {
-        (b"/readyz", false) => ("503 Service Unavailable", page.body),
-        (b"/readyz" | b"/healthz", _) => ("200 OK", page.body),
-        _ => ("404 Not Found", String::from("{\"error\":\"only /healthz and /readyz are served here\"}")),
+        (b"/healthz", true) => ("200 OK", page.body),
+        (b"/healthz", false) => ("503 Service Unavailable", page.body),
+        _ => ("404 Not Found", String::from("{\"error\":\"only /healthz is served here\"}")),
     };
     let length = body.len();
     format!(

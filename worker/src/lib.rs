@@ -2,10 +2,12 @@
 
 use std::process::ExitCode;
 
+pub mod admin;
 pub mod args;
 pub mod assignment;
 pub mod clock;
 pub mod connection;
+pub mod control;
 pub mod convert;
 pub mod counters;
 pub mod directory;
@@ -18,7 +20,10 @@ mod ingress;
 pub mod limits;
 pub mod listeners;
 pub mod log;
+mod metrics;
+mod process;
 pub mod pulse;
+pub mod rtp;
 pub mod scan;
 pub mod shard;
 pub mod watchdog;
@@ -26,6 +31,5 @@ pub mod watchdog;
 /// Runs a worker until it is told to end (SIGTERM, or the parent's death with `--supervised`). Logging must be set up before
 /// (`log::install`). Starts its own threads and runtimes, so it must not be called inside one.
 pub fn run(args: args::Args) -> ExitCode {
-    tracing::info!(worker = args.name, node = args.node, "worker starts");
-    ExitCode::SUCCESS
+    process::run(args)
 }

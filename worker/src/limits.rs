@@ -69,3 +69,21 @@ pub const DRAIN_MAX: Duration = Duration::from_secs(1);
 /// Bytes that a viewer's socket may hold unsent (TCP_NOTSENT_LOWAT): what a viewer that stops reading costs in the kernel. What is
 /// in flight comes on top, as much as the path takes.
 pub const UNSENT_BYTES_MAX: u32 = 256 * 1024;
+
+/// Reports of all shards on their way to control. What finds no room waits in its shard, merged by stream and kind.
+pub const REPORTS_MAX: usize = 4096;
+
+/// Descriptors asked for where the host allows them: viewers, publishers and media ports of one node.
+pub const DESCRIPTORS: u64 = 1 << 20;
+
+/// Media bytes of the process where its memory is not known, and never less: 16 rings that are full.
+pub const BUDGET_BYTES_MIN: u64 = 256 << 20;
+
+/// The admin pages ask each shard who is there; one that hangs is left out.
+pub const SNAPSHOT_DEADLINE: Duration = Duration::from_millis(500);
+
+/// Streams that have series of their own on `/metrics`. Five series each, and 200 bytes a series: 5 MB a scrape.
+pub const STREAM_SERIES_MAX: usize = 5000;
+
+/// Connections to the admin port at one time.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;

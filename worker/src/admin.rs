@@ -1,0 +1,289 @@
+//! Pages for people and Prometheus, on control's runtime: sessions, ports, metrics, health. Loopback only by default.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Json;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use media::budget::Budget;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
+use tokio::sync::oneshot;
+
+use crate::control::Status;
+use crate::counters::Counters;
+use crate::limits::{ADMIN_CONNECTIONS_MAX, SNAPSHOT_DEADLINE};
+use crate::listeners::BoundPorts;
+use crate::metrics;
+use crate::pulse::Pulse;
+use crate::rtp::RtpStats;
+use crate::scan::{self, Protocol};
+use crate::shard::{
+    Fault, ShardCommand, ShardHandle, ShardSnapshot, StreamSnapshot, ViewerSnapshot, shard_of,
+};
+
+/// What the pages are made from.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// Random for each start of the process.
+    pub boot_id: Arc<str>,
+    /// Who has the streams.
+    pub shards: Vec<ShardHandle>,
+    /// What front counts.
+    pub front: Arc<Counters>,
+    /// All watched threads.
+    pub pulses: Vec<Arc<Pulse>>,
+    /// Open media sockets.
+    pub ports: BoundPorts,
+    /// What rtp ingresses count.
+    pub rtp: RtpStats,
+    /// What control shows.
+    pub status: Arc<Status>,
+    /// The process's media bytes.
+    pub budget: Budget,
+    /// False while a thread is stuck.
+    pub ready: Arc<AtomicBool>,
+    /// Whether things may be broken on purpose.
+    pub test_hooks: bool,
+}
+
+/// Opens the port.
+pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(ADMIN_CONNECTIONS_MAX as i32)?;
+    Ok(socket.into())
+}
+
+/// Serves the pages for ever.
+pub async fn serve(listener: std::net::TcpListener, admin: Admin) {
+    let served = async {
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        axum::serve(listener, router(admin)).await
+    };
+    if let Err(error) = served.await {
+        tracing::error!(%error, "the admin pages are gone");
+    }
+}
+
+fn router(admin: Admin) -> Router {
+    let router = Router::new()
+        .route("/sessions", get(sessions))
+        .route("/ports", get(ports))
+        .route("/metrics", get(metrics_page))
+        .route("/healthz", get(healthz));
+    let router = if admin.test_hooks { router.route("/debug/fault", post(fault)) } else { router };
+    router.with_state(admin)
+}
+
+impl Admin {
+    /// Who is on each shard, in their order; `None` for one that doesn't answer in time.
+    pub(crate) async fn snapshots(&self) -> Vec<Option<ShardSnapshot>> {
+        // All are asked before one is waited for, so that those who hang cost one deadline together.
+        let asked: Vec<_> = self
+            .shards
+            .iter()
+            .map(|shard| {
+                let (reply, answer) = oneshot::channel();
+                shard.commands.try_send(ShardCommand::Snapshot(reply)).ok().map(|()| answer)
+            })
+            .collect();
+        let until = tokio::time::Instant::now() + SNAPSHOT_DEADLINE;
+        let mut snapshots = Vec::with_capacity(asked.len());
+        for answer in asked {
+            snapshots.push(match answer {
+                Some(answer) => tokio::time::timeout_at(until, answer).await.ok().and_then(Result::ok),
+                None => None,
+            });
+        }
+        snapshots
+    }
+}
+
+async fn sessions(State(admin): State<Admin>) -> Json<Value> {
+    let (mut streams, mut silent) = (Vec::new(), Vec::new());
+    for (index, snapshot) in admin.snapshots().await.into_iter().enumerate() {
+        match snapshot {
+            Some(snapshot) => {
+                streams.extend(snapshot.streams.iter().map(|stream| stream_json(index, stream)))
+            }
+            None => silent.push(index),
+        }
+    }
+    Json(json!({ "streams": streams, "silentShards": silent }))
+}
+
+fn stream_json(shard: usize, snapshot: &StreamSnapshot) -> Value {
+    let StreamSnapshot {
+        assignment,
+        publisher,
+        live,
+        frames_in,
+        bytes_in,
+        ring_bytes,
+        ring_frames,
+        viewers,
+        viewer_count,
+    } = snapshot;
+    json!({
+        "path": &*assignment.path,
+        "namespace": &*assignment.namespace,
+        "name": &*assignment.name,
+        "uid": &*assignment.stream.uid,
+        "epoch": assignment.stream.epoch,
+        "shard": shard,
+        "live": live,
+        "framesIn": frames_in,
+        "bytesIn": bytes_in,
+        "ringBytes": ring_bytes,
+        "ringFrames": ring_frames,
+        "publisher": publisher.as_ref().map(|publisher| json!({
+            "remote": remote(publisher.remote),
+            "protocol": publisher.protocol,
+            "sinceUnixMs": publisher.since_unix_ms,
+            "codecs": publisher.codecs,
+        })),
+        "viewerCount": viewer_count,
+        "viewers": viewers.iter().map(viewer_json).collect::<Vec<_>>(),
+    })
+}
+
+fn viewer_json(viewer: &ViewerSnapshot) -> Value {
+    let ViewerSnapshot { remote: peer, protocol, since_unix_ms, bytes_out, behind, skips } = viewer;
+    json!({
+        "remote": remote(*peer),
+        "protocol": protocol,
+        "sinceUnixMs": since_unix_ms,
+        "bytesOut": bytes_out,
+        "framesBehind": behind,
+        "skips": skips,
+    })
+}
+
+/// An IPv4 peer of a dual-stack socket by its IPv4 address.
+fn remote(address: SocketAddr) -> String {
+    SocketAddr::new(address.ip().to_canonical(), address.port()).to_string()
+}
+
+async fn ports(State(admin): State<Admin>) -> Json<Value> {
+    let bound: Vec<_> = admin
+        .ports
+        .all()
+        .into_iter()
+        .map(|(port, protocol, stream)| {
+            json!({ "port": port, "protocol": transport(protocol), "uid": &*stream.uid, "epoch": stream.epoch })
+        })
+        .collect();
+    let found = admin.status.scan();
+    let holders: Vec<_> = found
+        .holders
+        .iter()
+        .map(|holder| {
+            let scan::Socket { port, protocol, waits: _, uid, inode: _ } = holder.socket;
+            json!({
+                "port": port,
+                "protocol": transport(protocol),
+                "uid": uid,
+                "process": holder.process,
+                "show": scan::show(protocol, port),
+            })
+        })
+        .collect();
+    let stray: Vec<_> =
+        found.stray.iter().map(|s| json!({ "port": s.port, "protocol": transport(s.protocol) })).collect();
+    let range = |range: &std::ops::RangeInclusive<u16>| json!({ "start": range.start(), "end": range.end() });
+    Json(json!({
+        "bound": bound,
+        "holders": holders,
+        "stray": stray,
+        "host": {
+            "ephemeral": found.host.ephemeral.as_ref().map(range),
+            "reserved": found.host.reserved.iter().map(range).collect::<Vec<_>>(),
+        },
+    }))
+}
+
+fn transport(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Tcp => "TCP",
+        Protocol::Udp => "UDP",
+    }
+}
+
+async fn metrics_page(State(admin): State<Admin>) -> Response {
+    let snapshots = admin.snapshots().await;
+    match metrics::text(&admin, &snapshots) {
+        Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+async fn healthz(State(admin): State<Admin>) -> Response {
+    let ready = admin.ready.load(Ordering::Relaxed);
+    let threads: Vec<_> = admin
+        .pulses
+        .iter()
+        .map(|pulse| {
+            json!({
+                "name": pulse.thread().to_string(),
+                "tickAgeMs": pulse.age().as_millis() as u64,
+                "streams": pulse.streams(),
+            })
+        })
+        .collect();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let sessions = admin.status.sessions.value();
+    let body = json!({ "ready": ready, "bootId": &*admin.boot_id, "operatorSessions": sessions, "threads": threads });
+    (status, Json(body)).into_response()
+}
+
+/// What is to be broken.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Breakage {
+    kind: BreakageKind,
+    /// The shard of this path; for a session, its stream.
+    path: Option<String>,
+    /// The shard of this number; 0 where no path says another.
+    shard: Option<usize>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum BreakageKind {
+    Block,
+    Spin,
+    Panic,
+    PanicSession,
+}
+
+async fn fault(State(admin): State<Admin>, Json(breakage): Json<Breakage>) -> Response {
+    let Breakage { kind, path, shard } = breakage;
+    let by_path = path.as_deref().map(|path| shard_of(path, admin.shards.len()));
+    let index = shard.or(by_path).unwrap_or(0);
+    let fault = match (kind, path) {
+        (BreakageKind::Block, _) => Fault::Block,
+        (BreakageKind::Spin, _) => Fault::Spin,
+        (BreakageKind::Panic, _) => Fault::Panic,
+        (BreakageKind::PanicSession, Some(path)) => Fault::PanicSession(path),
+        (BreakageKind::PanicSession, None) => {
+            return (StatusCode::BAD_REQUEST, "path: which stream's session is to panic").into_response();
+        }
+    };
+    let Some(shard) = admin.shards.get(index) else {
+        let problem = format!("shard: there is no {index}, the last is {}", admin.shards.len() - 1);
+        return (StatusCode::BAD_REQUEST, problem).into_response();
+    };
+    match shard.commands.try_send(ShardCommand::Fault(fault)) {
+        Ok(()) => StatusCode::ACCEPTED.into_response(),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the shard takes no command").into_response(),
+    }
+}

@@ -1,0 +1,594 @@
+//! Control: obeys the operator, one command after the other, and tells it what is so.
+//!
+//! ```text
+//!  operators ⇄ session.rs ⇄ Control ─→ listeners.rs (bind) ─→ shards
+//!                             ↑ reports of shards, findings of the watchdog, host scans
+//! ```
+//!
+//! It keeps on without an operator: streams play, and what happened is in the next session's inventory.
+
+pub mod session;
+pub mod streams;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use proto::control::v1 as wire;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use wire::operator_message::Body as Command;
+use wire::report::Kind;
+use wire::worker_message::Body;
+
+use crate::assignment::{Assignment, StreamRef};
+use crate::clock::Clock;
+use crate::convert::{self, Invalid};
+use crate::counters::Count;
+use crate::directory::{Applied, Directory};
+use crate::listeners::{BindError, BoundPorts};
+use crate::pulse::Thread;
+use crate::rtp::RtpStats;
+use crate::scan::{self, HostScan, Scanner};
+use crate::shard::{ShardCommand, ShardHandle, ShardReport, shard_of};
+use crate::watchdog::verdict::{Finding, Verdict};
+use session::{Event, Replica, SessionId};
+use streams::{Change, Stop, Streams};
+
+/// Between two beats; silence of three makes a worker suspect (design §5).
+const BEAT: Duration = Duration::from_millis(250);
+
+/// Between two scans, until the operator says otherwise.
+const SCAN_EVERY: Duration = Duration::from_secs(5);
+
+/// However often the operator wants scans.
+const SCAN_EVERY_MIN: Duration = Duration::from_millis(250);
+
+/// A failed bind is reported without its holder when that is not found in this time.
+const HOLDER_TIMEOUT: Duration = Duration::from_millis(400);
+
+/// Commands that wait for one shard whose queue is full. A shard that far behind is stuck, and the watchdog ends it.
+const BACKLOG_MAX: usize = 65_536;
+
+/// How long the shards have to end their sessions politely.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// What sessions, between them, may have waiting here.
+const EVENTS: usize = 1024;
+
+/// What control is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The replicas to dial.
+    pub replicas: Vec<Replica>,
+    /// What this worker says of itself; control fills in the term.
+    pub hello: wire::Hello,
+    /// Where streams go.
+    pub shards: Vec<ShardHandle>,
+    /// Kept for front.
+    pub directory: Arc<Directory>,
+    /// Where leases come from.
+    pub ports: BoundPorts,
+    /// Counted by rtp ingresses.
+    pub rtp: RtpStats,
+    /// The process's clock.
+    pub clock: Clock,
+    /// For admin.
+    pub status: Arc<Status>,
+}
+
+/// What admin and metrics read of control.
+#[derive(Debug, Default)]
+pub struct Status {
+    /// Sessions that are up.
+    pub sessions: Count,
+    /// The highest term.
+    pub term: Count,
+    /// Commands of a lower term.
+    pub stale_commands: Count,
+    /// Commands that broke the contract.
+    pub invalid_commands: Count,
+    /// Ports that could not be bound.
+    pub bind_failures: Count,
+    /// Sockets that no stream owned.
+    pub leaks: Count,
+    scan: Mutex<HostScan>,
+}
+
+impl Status {
+    /// The last scan.
+    pub fn scan(&self) -> HostScan {
+        self.scan.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The state of control. Runs on one thread.
+struct Control {
+    parts: Parts,
+    streams: Streams,
+    sessions: BTreeMap<SessionId, Session>,
+    /// Commands that found a shard's queue full, in their order.
+    backlog: Vec<VecDeque<ShardCommand>>,
+    term: u64,
+    ranges: Vec<RangeInclusive<u16>>,
+    scan_every: Duration,
+    scanner: Scanner,
+    scans: JoinSet<Scanned>,
+    /// Inventories that wait for a scan that begins from here on.
+    inventories: Vec<(SessionId, u64)>,
+}
+
+struct Session {
+    url: String,
+    outbox: mpsc::Sender<Vec<wire::WorkerMessage>>,
+    /// The last command applied.
+    sequence: u64,
+    /// It has had its first inventory, and gets reports from there on.
+    told: bool,
+}
+
+/// A scan that is over.
+struct Scanned {
+    scanner: Scanner,
+    outcome: std::io::Result<HostScan>,
+    inventories: Vec<(SessionId, u64)>,
+}
+
+/// Runs control until `stop` turns true; then the shards have been drained.
+pub async fn run(
+    parts: Parts,
+    mut reports: mpsc::Receiver<ShardReport>,
+    mut findings: mpsc::Receiver<Finding>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let (events, mut happened) = mpsc::channel(EVENTS);
+    let ids = Arc::new(AtomicU64::new(1));
+    let mut dialling = JoinSet::new();
+    for replica in parts.replicas.clone() {
+        let (ids, events) = (ids.clone(), events.clone());
+        dialling.spawn(async move { replica.keep(&ids, events).await });
+    }
+    let mut control = Control::new(parts);
+    let mut beats = tokio::time::interval(BEAT);
+    beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut next_scan = tokio::time::Instant::now() + control.scan_every;
+    loop {
+        tokio::select! {
+            Some(event) = happened.recv() => control.session_event(event).await,
+            Some(report) = reports.recv() => control.shard_report(report).await,
+            Some(finding) = findings.recv() => control.finding(&finding),
+            Some(Ok(scanned)) = control.scans.join_next() => {
+                control.scanned(scanned);
+                next_scan = tokio::time::Instant::now() + control.scan_every;
+            }
+            () = tokio::time::sleep_until(next_scan), if control.scans.is_empty() => control.scan(),
+            _ = beats.tick() => {
+                // What shards have closed is told before the digest that lacks it.
+                while let Ok(report) = reports.try_recv() {
+                    control.shard_report(report).await;
+                }
+                control.beat();
+            }
+            _ = stop.wait_for(|&stop| stop) => break,
+        }
+        control.send_backlog();
+    }
+    control.drain(&mut reports).await;
+}
+
+impl Control {
+    fn new(parts: Parts) -> Control {
+        Control {
+            streams: Streams::default(),
+            sessions: BTreeMap::new(),
+            backlog: parts.shards.iter().map(|_| VecDeque::new()).collect(),
+            term: 0,
+            ranges: Vec::new(),
+            scan_every: SCAN_EVERY,
+            scanner: Scanner::default(),
+            scans: JoinSet::new(),
+            inventories: Vec::new(),
+            parts,
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------------ sessions
+
+    async fn session_event(&mut self, event: Event) {
+        match event {
+            Event::Up { session, url, outbox } => {
+                tracing::info!(operator = url, session, "session with operator");
+                self.sessions.insert(session, Session { url, outbox, sequence: 0, told: false });
+                let hello = wire::Hello { term: self.term, ..self.parts.hello.clone() };
+                self.send(session, vec![Body::Hello(hello)]);
+                self.inventory(session, 0);
+            }
+            Event::Received { session, message } => self.command(session, *message).await,
+            Event::Down { session } => {
+                self.sessions.remove(&session);
+            }
+        }
+        self.parts.status.sessions.set(self.sessions.len() as u64);
+    }
+
+    /// Queues messages for a session. One that takes none is given up: the next begins with an inventory.
+    fn send(&mut self, session: SessionId, bodies: Vec<Body>) {
+        let Some(to) = self.sessions.get(&session) else { return };
+        let batch = bodies.into_iter().map(|body| wire::WorkerMessage { body: Some(body) }).collect();
+        if to.outbox.try_send(batch).is_err() {
+            tracing::warn!(operator = to.url, session, "session does not take what is sent, and is given up");
+            self.sessions.remove(&session);
+        }
+    }
+
+    /// Tells all sessions that have had their inventory.
+    fn report(&mut self, kind: Kind) {
+        let body = Body::Report(wire::Report { kind: Some(kind) });
+        for session in self.told() {
+            self.send(session, vec![body.clone()]);
+        }
+    }
+
+    fn told(&self) -> Vec<SessionId> {
+        self.sessions.iter().filter(|(_, session)| session.told).map(|(&id, _)| id).collect()
+    }
+
+    fn beat(&mut self) {
+        let digest = self.parts.ports.digest();
+        for session in self.told() {
+            let sequence = self.sessions.get(&session).map_or(0, |session| session.sequence);
+            self.send(session, vec![Body::Beat(wire::Beat { sequence, digest, term: self.term })]);
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------------ commands
+
+    async fn command(&mut self, session: SessionId, message: wire::OperatorMessage) {
+        let wire::OperatorMessage { term, sequence, body } = message;
+        let Some(known) = self.sessions.get(&session) else { return };
+        if term < self.term {
+            self.parts.status.stale_commands.add(1);
+            tracing::warn!(
+                operator = known.url,
+                term,
+                highest = self.term,
+                "a command of a lower term is not obeyed"
+            );
+            return;
+        }
+        if term > self.term {
+            tracing::info!(operator = known.url, term, "new term");
+            self.term = term;
+            self.parts.status.term.set(term);
+        }
+        if let Err(invalid) = self.apply(session, body).await {
+            self.parts.status.invalid_commands.add(1);
+            tracing::error!(session, sequence, %invalid, "a command breaks the contract and is not applied");
+        }
+        if let Some(known) = self.sessions.get_mut(&session) {
+            known.sequence = known.sequence.max(sequence);
+        }
+    }
+
+    async fn apply(&mut self, session: SessionId, body: Option<Command>) -> Result<(), Invalid> {
+        match body {
+            Some(Command::Welcome(wire::Welcome { operator })) => {
+                tracing::info!(operator, session, term = self.term, "welcomed");
+            }
+            Some(Command::Assign(assign)) => self.assign(Arc::new(convert::assignment(assign)?)).await,
+            Some(Command::Revoke(wire::Revoke { stream, reason })) => {
+                self.revoke(convert::required_ref(stream)?, reason);
+            }
+            Some(Command::Directory(update)) => self.directory(update),
+            Some(Command::InventoryRequest(wire::InventoryRequest { id })) => self.inventory(session, id),
+            Some(Command::Watch(watch)) => {
+                self.ranges = convert::ranges(&watch)?;
+                self.scan_every = Duration::from_millis(watch.interval_ms).max(SCAN_EVERY_MIN);
+                self.inventory(session, 0);
+            }
+            Some(Command::CloseLeak(wire::CloseLeak { port, stream })) => {
+                self.close_leak(convert::port("port", port)?, stream);
+            }
+            // Of a later version of the contract.
+            None => tracing::warn!(session, "a command that this worker doesn't know is not applied"),
+        }
+        Ok(())
+    }
+
+    async fn assign(&mut self, assignment: Arc<Assignment>) {
+        match self.streams.assign(assignment.clone()) {
+            Change::Take => self.take(assignment).await,
+            Change::Alter | Change::Replace => {
+                self.tell(&assignment.path.clone(), ShardCommand::Assign { assignment, ingress: None });
+            }
+            Change::AfterStop => {}
+            Change::Stale => {
+                let StreamRef { uid, epoch } = &assignment.stream;
+                tracing::warn!(%uid, epoch, path = %assignment.path, "an assignment older than what is held is not applied");
+            }
+        }
+    }
+
+    /// Binds an assignment's ports, if it has any, and hands it to its shard.
+    async fn take(&mut self, assignment: Arc<Assignment>) {
+        let path = assignment.path.clone();
+        let Some(rtp) = &assignment.rtp else {
+            self.streams.handed(assignment.clone(), Vec::new(), None);
+            return self.tell(&path, ShardCommand::Assign { assignment, ingress: None });
+        };
+        match self.parts.ports.lease(&assignment.stream, rtp) {
+            Ok(lease) => {
+                let ports = [Some(rtp.rtp_port), rtp.rtcp_port].into_iter().flatten().collect();
+                let (edits, assigned) = watch::channel(assignment.clone());
+                self.streams.handed(assignment.clone(), ports, Some(edits));
+                let ingress = crate::rtp::ingress(lease, assigned, self.parts.rtp.clone(), self.parts.clock);
+                self.tell(&path, ShardCommand::Assign { assignment, ingress: Some(ingress) });
+            }
+            Err(error) => {
+                if let Some(stream) = self.streams.drop_unbound(&assignment.stream) {
+                    let reason = String::from("BindFailed");
+                    self.tell(&path, ShardCommand::Revoke { stream, reason });
+                }
+                self.bind_failed(error).await;
+            }
+        }
+    }
+
+    /// Reports a number that could not be bound, with its holder.
+    async fn bind_failed(&mut self, error: BindError) {
+        self.parts.status.bind_failures.add(1);
+        let BindError { stream, port, protocol, own, source } = &error;
+        let (port, protocol) = (*port, *protocol);
+        let look = tokio::task::spawn_blocking(move || scan::holder(Path::new("/proc"), port, protocol));
+        let holder = tokio::time::timeout(HOLDER_TIMEOUT, look).await.ok().and_then(Result::ok).flatten();
+        tracing::warn!(uid = %stream.uid, epoch = stream.epoch, %error, ?holder, own = own.is_some(), "port not bound");
+        self.report(Kind::BindFailed(wire::BindFailed {
+            stream: Some(convert::stream_ref(stream)),
+            port: port.into(),
+            protocol: convert::protocol(protocol).into(),
+            error: source.to_string(),
+            holder: holder.as_ref().map(convert::holder),
+            own: own.is_some(),
+        }));
+    }
+
+    fn revoke(&mut self, stream: StreamRef, reason: String) {
+        match self.streams.revoke(&stream) {
+            Stop::Tell(held) => {
+                let path = self.streams.find(&held.uid).map(|held| held.assignment.path.clone());
+                let path = path.expect("a stream that is to be told to stop is held");
+                self.tell(&path, ShardCommand::Revoke { stream: held, reason });
+            }
+            Stop::Absent => self.say_absent(&stream),
+            Stop::UnderWay => {}
+        }
+    }
+
+    fn say_absent(&mut self, stream: &StreamRef) {
+        let stream = Some(convert::stream_ref(stream));
+        self.report(Kind::Closed(wire::Closed { stream, ports: Vec::new(), ago_ms: 0 }));
+    }
+
+    fn close_leak(&mut self, port: u16, believed: Option<wire::StreamRef>) {
+        let owner = [scan::Protocol::Tcp, scan::Protocol::Udp]
+            .into_iter()
+            .find_map(|protocol| self.parts.ports.owner(port, protocol));
+        let Some(owner) = owner else {
+            tracing::info!(port, "a leak that is to be closed is closed already");
+            return;
+        };
+        if believed.is_some_and(|believed| believed != convert::stream_ref(&owner)) {
+            tracing::info!(port, uid = %owner.uid, epoch = owner.epoch, "a port is another's by now and is not closed");
+            return;
+        }
+        self.parts.status.leaks.add(1);
+        tracing::error!(port, uid = %owner.uid, epoch = owner.epoch, "a leaked port is closed");
+        self.revoke(owner, String::from("Leak"));
+    }
+
+    fn directory(&mut self, update: wire::DirectoryUpdate) {
+        let wire::DirectoryUpdate { version, full, entries, removed_paths } = update;
+        let own_name = &self.parts.hello.worker;
+        let mut checked = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let path = entry.path.clone();
+            match convert::directory_entry(entry, own_name) {
+                Ok(entry) => checked.push(entry),
+                Err(invalid) => {
+                    tracing::error!(path, %invalid, "an entry of the directory breaks the contract")
+                }
+            }
+        }
+        match self.parts.directory.apply(version, full, checked, &removed_paths) {
+            Applied::Yes => {}
+            Applied::TooOld => tracing::warn!(version, "an older directory is not applied"),
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------------ shards
+
+    /// Puts a command into the queue of the path's shard, behind those that wait.
+    fn tell(&mut self, path: &str, command: ShardCommand) {
+        let shard = shard_of(path, self.parts.shards.len());
+        let waiting = &mut self.backlog[shard];
+        if waiting.len() < BACKLOG_MAX {
+            waiting.push_back(command);
+        } else {
+            tracing::error!(shard, "a shard is {BACKLOG_MAX} commands behind; one more is dropped");
+        }
+    }
+
+    fn send_backlog(&mut self) {
+        for (shard, waiting) in self.parts.shards.iter().zip(&mut self.backlog) {
+            while let Some(command) = waiting.pop_front() {
+                match shard.commands.try_send(command) {
+                    Ok(()) => {}
+                    Err(mpsc::error::TrySendError::Full(command)) => {
+                        waiting.push_front(command);
+                        break;
+                    }
+                    // The shard is gone, and the watchdog will end the process.
+                    Err(mpsc::error::TrySendError::Closed(_)) => waiting.clear(),
+                }
+            }
+        }
+    }
+
+    async fn shard_report(&mut self, report: ShardReport) {
+        let kind = match report {
+            ShardReport::Assigned(stream) => self.streams.in_force(&stream),
+            ShardReport::Closed(stream) => return self.stream_closed(stream).await,
+            ShardReport::Publisher { stream, publisher, reason } => {
+                self.streams.publisher(&stream, publisher, reason)
+            }
+            ShardReport::Media { stream, live } => self.streams.media(&stream, live),
+            ShardReport::Drained(_) => None,
+        };
+        if let Some(kind) = kind {
+            self.report(kind);
+        }
+    }
+
+    async fn stream_closed(&mut self, stream: StreamRef) {
+        let after = self.streams.closed(&stream, self.parts.clock.now());
+        if let Some(mut kind) = after.report {
+            self.hold_back_open_ports(&stream, &mut kind);
+            self.report(kind);
+        }
+        if let Some(next) = after.next {
+            self.take(next).await;
+        }
+    }
+
+    /// What is told to be closed is closed: the table of bound ports has the last word.
+    fn hold_back_open_ports(&self, stream: &StreamRef, kind: &mut Kind) {
+        let Kind::Closed(closed) = kind else { return };
+        for (port, _, owner) in self.parts.ports.all() {
+            if owner == *stream && closed.ports.contains(&port.into()) {
+                tracing::error!(port, uid = %stream.uid, epoch = stream.epoch, "a closed stream still has its port bound");
+                closed.ports.retain(|&number| number != u32::from(port));
+            }
+        }
+    }
+
+    fn finding(&mut self, finding: &Finding) {
+        let Finding::Stuck { thread: Thread::Shard(shard), verdict, age: _ } = finding else { return };
+        if *verdict == Verdict::Starved {
+            return;
+        }
+        let shards = self.parts.shards.len();
+        let streams = self.streams.refs_where(|path| shard_of(path, shards) == usize::from(*shard));
+        self.report(Kind::Stuck(wire::ShardStuck {
+            shard: (*shard).into(),
+            verdict: verdict.as_str().to_owned(),
+            streams,
+        }));
+    }
+
+    /// Lets the shards end their sessions, and waits for them a little.
+    async fn drain(&mut self, reports: &mut mpsc::Receiver<ShardReport>) {
+        let mut left = 0;
+        for shard in &self.parts.shards {
+            left += usize::from(shard.commands.try_send(ShardCommand::Drain).is_ok());
+        }
+        let drained = async {
+            while left > 0 {
+                match reports.recv().await {
+                    Some(ShardReport::Drained(_)) => left -= 1,
+                    Some(_) => {}
+                    None => return,
+                }
+            }
+        };
+        if tokio::time::timeout(DRAIN_TIMEOUT, drained).await.is_err() {
+            tracing::warn!("not all sessions took their last bytes in time");
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------------ the host
+
+    /// Sends an inventory to a session as soon as a scan that begins now is done.
+    fn inventory(&mut self, session: SessionId, request_id: u64) {
+        self.inventories.push((session, request_id));
+        if self.scans.is_empty() {
+            self.scan();
+        }
+    }
+
+    fn scan(&mut self) {
+        let (ranges, mut scanner) = (self.ranges.clone(), std::mem::take(&mut self.scanner));
+        let (ports, listeners) = (self.parts.ports.clone(), self.parts.hello.listener_ports.clone());
+        let inventories = std::mem::take(&mut self.inventories);
+        self.scans.spawn_blocking(move || {
+            let before = ports.all();
+            let outcome = scanner.scan(Path::new("/proc"), &ranges, |port, protocol| {
+                before.iter().any(|(bound, transport, _)| (*bound, *transport) == (port, protocol))
+                    || listeners.contains(&u32::from(port))
+            });
+            // A lease bound while the scan ran is not a stray.
+            let outcome = outcome.map(|mut scan| {
+                scan.stray.retain(|socket| ports.owner(socket.port, socket.protocol).is_none());
+                scan
+            });
+            Scanned { scanner, outcome, inventories }
+        });
+    }
+
+    fn scanned(&mut self, scanned: Scanned) {
+        let Scanned { scanner, outcome, inventories } = scanned;
+        self.scanner = scanner;
+        match outcome {
+            Ok(found) => {
+                let last = self.parts.status.scan();
+                if (&last.holders, &last.host) != (&found.holders, &found.host) {
+                    let holders = found.holders.iter().map(convert::holder).collect();
+                    let host = Some(convert::host_ports(&found.host));
+                    self.report(Kind::Scan(wire::Scan { holders, host }));
+                }
+                *self.parts.status.scan.lock().unwrap_or_else(PoisonError::into_inner) = found;
+            }
+            Err(error) => tracing::error!(%error, "host scan failed; /proc/net is not readable"),
+        }
+        for (session, request_id) in inventories {
+            self.send_inventory(session, request_id);
+        }
+        if !self.inventories.is_empty() {
+            self.scan();
+        }
+    }
+
+    fn send_inventory(&mut self, session: SessionId, request_id: u64) {
+        let Some(to) = self.sessions.get_mut(&session) else { return };
+        let is_first = !std::mem::replace(&mut to.told, true);
+        let sequence = to.sequence;
+        let HostScan { holders, stray, host } = self.parts.status.scan();
+        let binding = |port: u16, protocol, stream: Option<&StreamRef>| wire::Binding {
+            port: port.into(),
+            protocol: convert::protocol(protocol).into(),
+            stream: stream.map(convert::stream_ref),
+        };
+        let leased = self.parts.ports.all();
+        let bound = leased.iter().map(|(port, protocol, stream)| binding(*port, *protocol, Some(stream)));
+        let inventory = wire::Inventory {
+            sequence,
+            bound: bound.chain(stray.iter().map(|s| binding(s.port, s.protocol, None))).collect(),
+            closed: self.streams.recently_closed(self.parts.clock.now()),
+            holders: holders.iter().map(convert::holder).collect(),
+            streams: self.streams.refs(),
+            host: Some(convert::host_ports(&host)),
+            request_id,
+        };
+        let mut bodies = vec![Body::Inventory(inventory)];
+        if is_first {
+            let reports = self.streams.state().into_iter();
+            bodies.extend(reports.map(|kind| Body::Report(wire::Report { kind: Some(kind) })));
+        }
+        self.send(session, bodies);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,192 @@
+//! Metrics, built anew for each scrape from what the threads count. So a stream's series are gone with the stream.
+
+use media::rtp::Dropped;
+use prometheus::core::Collector;
+use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+use tikv_jemalloc_ctl::{epoch, stats};
+
+use crate::admin::Admin;
+use crate::counters::{Counters, DropReason};
+use crate::limits::STREAM_SERIES_MAX;
+use crate::log;
+use crate::rtp::stats::RtpCounters;
+use crate::shard::{ShardSnapshot, StreamSnapshot};
+
+/// The page in the text format. A shard that did not answer has its process-wide numbers, and none of its streams'.
+pub(crate) fn text(admin: &Admin, snapshots: &[Option<ShardSnapshot>]) -> prometheus::Result<String> {
+    let page = Page { registry: Registry::new() };
+    page.media(admin)?;
+    page.drops(admin)?;
+    page.process(admin)?;
+    page.streams(admin, snapshots)?;
+    TextEncoder::new().encode_to_string(&page.registry.gather())
+}
+
+struct Page {
+    registry: Registry,
+}
+
+impl Page {
+    fn media(&self, admin: &Admin) -> prometheus::Result<()> {
+        let sum = |read: fn(&Counters) -> u64| {
+            admin.shards.iter().map(|shard| read(&shard.counters)).chain([read(&admin.front)]).sum()
+        };
+        self.gauge("penstock_viewers", "Viewers, waiting ones too.", sum(|c| c.viewers.value()))?;
+        self.gauge("penstock_publishers", "Publishers.", sum(|c| c.publishers.value()))?;
+        self.gauge("penstock_streams", "Streams assigned to this worker.", sum(|c| c.streams.value()))?;
+        self.counter(
+            "penstock_frames_in_total",
+            "Frames taken from publishers.",
+            sum(|c| c.frames_in.value()),
+        )?;
+        self.counter("penstock_bytes_in_total", "Bytes read from publishers.", sum(|c| c.bytes_in.value()))?;
+        self.counter("penstock_bytes_out_total", "Bytes written to viewers.", sum(|c| c.bytes_out.value()))?;
+        self.counter("penstock_sends_total", "Writes to viewers' sockets.", sum(|c| c.sends.value()))?;
+        self.counter("penstock_accepted_total", "Connections accepted.", sum(|c| c.accepted.value()))?;
+        let panics = sum(|c| c.session_panics.value()) + admin.rtp.total().panics;
+        self.counter("penstock_session_panics_total", "Sessions ended by a panic of their own.", panics)?;
+        self.counter(
+            "penstock_rtp_packets_total",
+            "RTP packets of sources that hold a stream.",
+            admin.rtp.total().packets,
+        )
+    }
+
+    fn drops(&self, admin: &Admin) -> prometheus::Result<()> {
+        let dropped = self.counters("penstock_dropped_total", "What was dropped, by reason.", &["reason"])?;
+        let counters = || admin.shards.iter().map(|shard| &shard.counters).chain([&admin.front]);
+        for reason in DropReason::ALL {
+            let count = counters().map(|counters| counters.dropped(reason)).sum();
+            dropped.with_label_values(&[reason.as_str()]).inc_by(count);
+        }
+        let rtp: RtpCounters = admin.rtp.total();
+        for reason in Dropped::ALL {
+            dropped.with_label_values(&[&camel_case(reason.name())]).inc_by(rtp.dropped(reason));
+        }
+        // RTP has the same reason as front and shards here.
+        dropped.with_label_values(&[DropReason::Denied.as_str()]).inc_by(rtp.denied);
+        self.counter(
+            "penstock_log_lines_dropped_total",
+            "Log lines that standard error did not take.",
+            log::dropped(),
+        )
+    }
+
+    fn process(&self, admin: &Admin) -> prometheus::Result<()> {
+        self.gauge("penstock_budget_bytes", "Media bytes in memory.", admin.budget.used())?;
+        self.gauge(
+            "penstock_budget_bytes_max",
+            "The most that penstock_budget_bytes may be.",
+            admin.budget.bytes_max(),
+        )?;
+        let memory =
+            self.gauges("penstock_memory_bytes", "What the allocator says of the process.", &["kind"])?;
+        // Without jemalloc, as in tests, there is nothing to read.
+        if epoch::advance().is_ok() {
+            let read = [
+                ("allocated", stats::allocated::read()),
+                ("resident", stats::resident::read()),
+                ("retained", stats::retained::read()),
+            ];
+            for (kind, bytes) in read {
+                if let Ok(bytes) = bytes {
+                    memory.with_label_values(&[kind]).set(bytes as i64);
+                }
+            }
+        }
+        let ages =
+            self.gauges("penstock_tick_age_milliseconds", "Time since a thread's last tick.", &["thread"])?;
+        for pulse in &admin.pulses {
+            ages.with_label_values(&[&pulse.thread().to_string()]).set(pulse.age().as_millis() as i64);
+        }
+        let bound = admin.ports.all().len() as u64;
+        self.gauge("penstock_media_sockets", "Media sockets that are open.", bound)?;
+        let status = &admin.status;
+        self.gauge("penstock_operator_sessions", "Sessions with operators.", status.sessions.value())?;
+        self.gauge("penstock_term", "The highest term that was heard.", status.term.value())?;
+        self.counter(
+            "penstock_bind_failures_total",
+            "Ports that could not be bound.",
+            status.bind_failures.value(),
+        )?;
+        self.counter(
+            "penstock_stale_commands_total",
+            "Commands of a lower term.",
+            status.stale_commands.value(),
+        )?;
+        self.counter(
+            "penstock_invalid_commands_total",
+            "Commands that broke the contract.",
+            status.invalid_commands.value(),
+        )?;
+        self.counter(
+            "penstock_leaks_closed_total",
+            "Media sockets closed that no stream owned.",
+            status.leaks.value(),
+        )
+    }
+
+    fn streams(&self, admin: &Admin, snapshots: &[Option<ShardSnapshot>]) -> prometheus::Result<()> {
+        const LABELS: [&str; 2] = ["namespace", "name"];
+        let viewers = self.gauges("penstock_stream_viewers", "Viewers of a stream.", &LABELS)?;
+        let live = self.gauges("penstock_stream_live", "1 while media flows.", &LABELS)?;
+        let ring = self.gauges("penstock_stream_ring_bytes", "Media of a stream in memory.", &LABELS)?;
+        let frames =
+            self.counters("penstock_stream_frames_in_total", "Frames taken of a stream.", &LABELS)?;
+        let bytes =
+            self.counters("penstock_stream_bytes_in_total", "Media bytes taken of a stream.", &LABELS)?;
+        let lost = self.counters(
+            "penstock_stream_rtp_lost_total",
+            "RTP packets of a stream that never came.",
+            &LABELS,
+        )?;
+        let rtp = admin.rtp.present();
+        let all = snapshots.iter().flatten().flat_map(|snapshot| &snapshot.streams);
+        for stream in all.take(STREAM_SERIES_MAX) {
+            let StreamSnapshot { assignment, .. } = stream;
+            let labels = &[&*assignment.namespace, &*assignment.name];
+            viewers.with_label_values(labels).set(stream.viewer_count as i64);
+            live.with_label_values(labels).set(stream.live.into());
+            ring.with_label_values(labels).set(stream.ring_bytes as i64);
+            frames.with_label_values(labels).inc_by(stream.frames_in);
+            bytes.with_label_values(labels).inc_by(stream.bytes_in);
+            if let Some(counters) = rtp.get(&assignment.stream) {
+                lost.with_label_values(labels).inc_by(counters.dropped(Dropped::Lost));
+            }
+        }
+        Ok(())
+    }
+
+    fn gauge(&self, name: &str, help: &str, value: u64) -> prometheus::Result<()> {
+        self.gauges(name, help, &[]).map(|gauge| gauge.with_label_values::<&str>(&[]).set(value as i64))
+    }
+
+    fn counter(&self, name: &str, help: &str, value: u64) -> prometheus::Result<()> {
+        self.counters(name, help, &[]).map(|counter| counter.with_label_values::<&str>(&[]).inc_by(value))
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+        self.registered(IntGaugeVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
+        self.registered(IntCounterVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn registered<C: Collector + Clone + 'static>(&self, collector: C) -> prometheus::Result<C> {
+        self.registry.register(Box::new(collector.clone()))?;
+        Ok(collector)
+    }
+}
+
+/// `wrong_ssrc` as `WrongSsrc`, so that one label has one style.
+fn camel_case(name: &str) -> String {
+    let capital = |word: &str| {
+        let mut letters = word.chars();
+        letters
+            .next()
+            .map(|first| first.to_ascii_uppercase().to_string() + letters.as_str())
+            .unwrap_or_default()
+    };
+    name.split('_').map(capital).collect()
+}

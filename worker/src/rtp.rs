@@ -1,0 +1,367 @@
+//! The ingress of an rtp stream: runs on the stream's shard, drives the pure receiver, and publishes what it hands out.
+//!
+//! No socket error and no panic of the receiver ends the stream: its ports stay open as long as it is assigned here.
+
+pub mod sockets;
+pub mod stats;
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use media::frame::Frame;
+use media::rtp::{Config, ConnectionId, Destination, Event, Receiver, Rtcp, Transmit};
+use tokio::sync::watch;
+
+use crate::assignment::{Assignment, RtpSource, RtpTransport, SsrcPolicy};
+use crate::clock::Clock;
+use crate::hub::{Ended, HubStream, Ingress, Publisher, Refusal};
+use crate::listeners::PortLease;
+use crate::shard::EndReason;
+use sockets::{Ready, Sockets};
+use stats::Line;
+pub use stats::RtpStats;
+
+/// Datagrams in a row before other streams of the shard have their turn.
+const BATCH: usize = 64;
+
+/// The same for reads from a connection, each of up to `BUFFER_BYTES`.
+const READS: usize = 4;
+
+/// The largest datagram, and what is read from a connection at once.
+const BUFFER_BYTES: usize = 65_536;
+
+/// After a connection could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// After a panic of the receiver, so that input that always ends it costs little.
+const PANIC_PAUSE: Duration = Duration::from_millis(100);
+
+thread_local! {
+    /// One for all streams of a shard: a buffer each would be 64 KiB each.
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER_BYTES].into());
+}
+
+/// Builds the ingress around bound sockets. `assignment` tells of edits.
+pub fn ingress(
+    lease: PortLease,
+    assignment: watch::Receiver<Arc<Assignment>>,
+    stats: RtpStats,
+    clock: Clock,
+) -> Ingress {
+    Box::new(move |stream| {
+        Box::pin(async move {
+            let line = stats.line(&lease.stream);
+            match Sockets::new(lease) {
+                Ok(sockets) => run(stream, sockets, assignment, line, clock).await,
+                // Out of memory in the kernel's poll set; the operator sees the ports gone by the digest.
+                Err(error) => tracing::error!(%error, "leased sockets are refused by the runtime and closed"),
+            }
+        })
+    })
+}
+
+/// Runs one receiver after the other, each until an edit or a panic ends it.
+async fn run(
+    stream: HubStream,
+    mut sockets: Sockets,
+    mut assignment: watch::Receiver<Arc<Assignment>>,
+    mut line: Line,
+    clock: Clock,
+) {
+    loop {
+        let assigned = assignment.borrow_and_update().clone();
+        let Some(source) = assigned.rtp.clone() else { return };
+        let receiver = Receiver::new(config(&source), clock.now());
+        let mut ingress = RtpIngress {
+            stream: &stream,
+            sockets: &mut sockets,
+            line: &mut line,
+            clock,
+            receiver,
+            heard: 0,
+            publisher: None,
+            assigned,
+        };
+        let outcome = caught(ingress.serve(&source, &mut assignment)).await;
+        let counters = *ingress.receiver.counters();
+        drop(ingress);
+        if let Err(panic) = &outcome {
+            line.panicked();
+            let (stream, what) = (stream.stream(), text_of(panic.as_ref()));
+            tracing::error!(uid = %stream.uid, epoch = stream.epoch, what, "rtp session panicked; the next one begins");
+        }
+        line.show(&counters);
+        line.turn(&counters);
+        sockets.close_all();
+        match outcome {
+            Ok(Turn::Edited) => {}
+            Ok(Turn::Over) => return,
+            Err(_) => tokio::time::sleep(PANIC_PAUSE).await,
+        }
+    }
+}
+
+/// Why a receiver ended.
+enum Turn {
+    /// Its configuration was edited.
+    Edited,
+    /// The stream is being stopped.
+    Over,
+}
+
+fn config(source: &RtpSource) -> Config {
+    let policy = match source.ssrc_policy {
+        SsrcPolicy::Enforce => media::rtp::SsrcPolicy::Enforce,
+        SsrcPolicy::Learn => media::rtp::SsrcPolicy::Learn,
+    };
+    // Over TCP, RTCP comes and goes on the media's own connection.
+    let rtcp = match (source.transport, source.rtcp_port) {
+        (RtpTransport::Udp, None) => Rtcp::Off,
+        (RtpTransport::Udp, Some(_)) | (RtpTransport::TcpPassive, _) => Rtcp::On { local_ssrc: random() },
+    };
+    Config { ssrc: source.ssrc, policy, rtcp }
+}
+
+fn random() -> u32 {
+    let mut bytes = [0; 4];
+    // Any number will do, and this one where the system has no randomness.
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    u32::from_be_bytes(bytes)
+}
+
+/// One receiver at work.
+struct RtpIngress<'a> {
+    stream: &'a HubStream,
+    sockets: &'a mut Sockets,
+    line: &'a mut Line,
+    clock: Clock,
+    receiver: Receiver,
+    /// Bytes of the holder that the publisher was told of.
+    heard: u64,
+    publisher: Option<Publisher>,
+    assigned: Arc<Assignment>,
+}
+
+impl RtpIngress<'_> {
+    async fn serve(&mut self, source: &RtpSource, edits: &mut watch::Receiver<Arc<Assignment>>) -> Turn {
+        loop {
+            let wake = self.receiver.deadline().map(|at| self.clock.instant(at));
+            tokio::select! {
+                ready = self.sockets.ready() => self.receive(ready).await,
+                () = until(wake) => self.receiver.timeout(self.clock.now()),
+                Ended(reason) = lost(self.publisher.as_ref()) => {
+                    self.publisher = None;
+                    match reason {
+                        EndReason::Revoked | EndReason::Drained => return Turn::Over,
+                        // The next frame publishes anew.
+                        EndReason::Left
+                        | EndReason::NeverStarted
+                        | EndReason::Stalled
+                        | EndReason::TakenOver
+                        | EndReason::Protocol
+                        | EndReason::Panicked => {}
+                    }
+                }
+                // Without control the stream plays on as it is.
+                Ok(()) = edits.changed() => {
+                    self.assigned = edits.borrow_and_update().clone();
+                    if self.assigned.rtp.as_ref() != Some(source) {
+                        return Turn::Edited;
+                    }
+                }
+            }
+            if self.settle() == Publishing::Stopped {
+                return Turn::Over;
+            }
+        }
+    }
+
+    async fn receive(&mut self, ready: Ready) {
+        let now = self.clock.now();
+        match ready {
+            Ready::Datagrams => BUFFER.with_borrow_mut(|buffer| self.datagrams(buffer, now)),
+            Ready::Rtcp => BUFFER.with_borrow_mut(|buffer| self.rtcp_datagrams(buffer, now)),
+            Ready::Connection(id) => BUFFER.with_borrow_mut(|buffer| self.connection(id, buffer, now)),
+            Ready::Accepted(socket, from) => {
+                if self.allows(from) {
+                    let id = self.receiver.connect(from, now);
+                    self.sockets.keep(id, socket);
+                }
+            }
+            Ready::Failed(error) => {
+                tracing::warn!(stream = %self.assigned.path, %error, "a connection cannot be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+
+    fn datagrams(&mut self, buffer: &mut [u8], now: Duration) {
+        for _ in 0..BATCH {
+            let Some((length, from)) = self.sockets.datagram(buffer) else { return };
+            if self.allows(from) {
+                self.receiver.receive_datagram(from, Bytes::copy_from_slice(&buffer[..length]), now);
+            }
+        }
+    }
+
+    fn rtcp_datagrams(&mut self, buffer: &mut [u8], now: Duration) {
+        for _ in 0..BATCH {
+            let Some((length, from)) = self.sockets.rtcp_datagram(buffer) else { return };
+            if self.allows(from) {
+                self.receiver.receive_rtcp(from, &buffer[..length], now);
+            }
+        }
+    }
+
+    fn connection(&mut self, id: ConnectionId, buffer: &mut [u8], now: Duration) {
+        for _ in 0..READS {
+            match self.sockets.read(id, buffer) {
+                Some(0) => return,
+                Some(length) => self.receiver.receive_stream(id, &buffer[..length], now),
+                None => {
+                    self.receiver.disconnect(id, now);
+                    return self.sockets.close(id);
+                }
+            }
+        }
+    }
+
+    /// Whether publish.allowedCIDRs has the peer in it. Tokens there are none in RTP.
+    fn allows(&mut self, from: SocketAddr) -> bool {
+        let allowed = &self.assigned.publish.access.allowed;
+        let ip = from.ip().to_canonical();
+        let allows = allowed.is_empty() || allowed.iter().any(|network| network.contains(&ip));
+        if !allows {
+            self.line.deny();
+        }
+        allows
+    }
+
+    /// Does what the receiver asks for.
+    fn settle(&mut self) -> Publishing {
+        let mut publishing = Publishing::Goes;
+        while let Some(event) = self.receiver.poll_event() {
+            publishing = publishing.max(self.event(event));
+        }
+        while let Some(Transmit { to, bytes }) = self.receiver.poll_transmit() {
+            match to {
+                Destination::Rtcp(peer) => self.sockets.send_rtcp(&bytes, peer),
+                Destination::Rtp(peer) => self.sockets.send(&bytes, peer),
+                Destination::Connection(id) => self.sockets.write(id, bytes),
+            }
+        }
+        let counters = self.receiver.counters();
+        self.line.show(counters);
+        let bytes = counters.bytes;
+        if let Some(publisher) = self.publisher.as_ref().filter(|_| bytes > self.heard) {
+            publisher.heard((bytes - self.heard) as usize);
+        }
+        self.heard = bytes;
+        publishing
+    }
+
+    fn event(&mut self, event: Event) -> Publishing {
+        let path = &self.assigned.path;
+        match event {
+            Event::Held { by, from } => {
+                tracing::info!(stream = %path, remote = %by.address, ssrc = by.ssrc, takeover = from.is_some(), "rtp source");
+                if let (Some(publisher), Some(_)) = (self.publisher.take(), from) {
+                    publisher.give_up(EndReason::TakenOver);
+                }
+                self.publish(by.address)
+            }
+            Event::Frame(frame) => self.push(frame),
+            Event::Restarted => {
+                tracing::info!(stream = %path, "the rtp source's clock began anew");
+                Publishing::Goes
+            }
+            Event::Refused { name } => {
+                tracing::warn!(stream = %path, codec = name, "the rtp source sends what cannot be carried; that track is left out");
+                Publishing::Goes
+            }
+            Event::Released { holder, reason } => {
+                tracing::info!(stream = %path, remote = %holder.address, ?reason, "the rtp source left");
+                self.publisher = None;
+                Publishing::Goes
+            }
+            Event::Close { connection, reason } => {
+                tracing::info!(stream = %path, ?reason, "a connection of an rtp source is closed");
+                self.sockets.close(connection);
+                Publishing::Goes
+            }
+        }
+    }
+
+    fn push(&mut self, frame: Frame) -> Publishing {
+        if self.publisher.is_none() {
+            // It was ended for its silence, and is back.
+            let Some(holder) = self.receiver.holder() else { return Publishing::Goes };
+            if self.publish(holder.address) == Publishing::Stopped {
+                return Publishing::Stopped;
+            }
+        }
+        if let Some(Err(Ended(_))) = self.publisher.as_ref().map(|publisher| publisher.push(frame)) {
+            self.publisher = None;
+        }
+        Publishing::Goes
+    }
+
+    fn publish(&mut self, remote: SocketAddr) -> Publishing {
+        match self.stream.publish(remote, "RTP") {
+            Ok(publisher) => self.publisher = Some(publisher),
+            Err(Refusal::Stopped) => return Publishing::Stopped,
+            // Nobody else publishes an rtp stream; should it be so, the next frame asks again.
+            Err(refusal @ Refusal::Duplicate) => {
+                tracing::warn!(stream = %self.assigned.path, %refusal, "rtp source not published");
+            }
+        }
+        Publishing::Goes
+    }
+}
+
+/// Whether the stream still takes frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Publishing {
+    Goes,
+    Stopped,
+}
+
+async fn until(at: Option<std::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn lost(publisher: Option<&Publisher>) -> Ended {
+    match publisher {
+        Some(publisher) => publisher.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Runs a future; a panic in it ends it alone.
+async fn caught<T>(future: impl Future<Output = T>) -> Result<T, Box<dyn Any + Send>> {
+    let mut future = pin!(future);
+    std::future::poll_fn(|context| {
+        // What a panic leaves behind is thrown away with the receiver.
+        match std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+            Ok(poll) => poll.map(Ok),
+            Err(panic) => Poll::Ready(Err(panic)),
+        }
+    })
+    .await
+}
+
+fn text_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text")
+}
