@@ -1,12 +1,15 @@
 //! RTMP's clock of 32 bits, which comes round each 49.7 days, unrolled to 64.
 
-/// Unrolls the timestamps of one connection.
-///
-/// A step is the shorter way round, so a small step back is a step back and not a wrap (RTMP 1.0 §5.1 asks for serial number
-/// arithmetic, RFC 1982).
+use crate::clock::Unwrap;
+
+/// Unrolls the timestamps of one connection: by the shorter way round, so that a small step back is a step back and not a wrap
+/// (RTMP 1.0 §5.1 asks for serial number arithmetic, RFC 1982).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Clock {
+    unwrap: Unwrap<32>,
     last: Option<(u32, i64)>,
+    /// Added to each timestamp of a peer that came round at 31 bits an odd number of times.
+    lead: u32,
 }
 
 /// ffmpeg masks its timestamps to 31 bits; a fall from this close below 2^31 to this close above 0 is its wrap, not a step of 24 days.
@@ -20,19 +23,11 @@ impl Clock {
 
     /// The timestamp in 64 bits. The first is taken as it is.
     pub fn unroll(&mut self, timestamp: u32) -> i64 {
-        let unrolled = match self.last {
-            None => i64::from(timestamp),
-            Some((last, unrolled)) => {
-                let ffmpeg_wrap =
-                    ((1 << 31) - WRAP_31_WINDOW_MS..1 << 31).contains(&last) && timestamp < WRAP_31_WINDOW_MS;
-                let step = if ffmpeg_wrap {
-                    i64::from(timestamp) + (1 << 31) - i64::from(last)
-                } else {
-                    i64::from(timestamp.wrapping_sub(last).cast_signed())
-                };
-                unrolled.saturating_add(step)
-            }
-        };
+        let near_31_bits = (1 << 31) - WRAP_31_WINDOW_MS..1 << 31;
+        if self.last.is_some_and(|(last, _)| near_31_bits.contains(&last)) && timestamp < WRAP_31_WINDOW_MS {
+            self.lead = self.lead.wrapping_add(1 << 31);
+        }
+        let unrolled = self.unwrap.next(timestamp.wrapping_add(self.lead).into());
         self.last = Some((timestamp, unrolled));
         unrolled
     }

@@ -368,13 +368,14 @@ impl Session {
             ("createStream", _) => {
                 self.result(transaction, |body| _ = body.null().number(MESSAGE_STREAM.into()));
             }
+            // No `_result`: the crate `rtmp` numbers these calls like its `connect` and would take it for that one's.
+            ("releaseStream", _) => {}
             ("FCPublish", _) => {
-                self.result(transaction, |body| _ = body.null());
                 self.on_fc("onFCPublish", "NetStream.Publish.Start", command.string(0));
             }
             ("FCUnpublish" | "closeStream" | "deleteStream", _) => self.stop(&command),
             ("getStreamLength", _) => self.result(transaction, |body| _ = body.null().number(0.0)),
-            ("releaseStream" | "FCSubscribe" | "_checkbw", _) => {
+            ("FCSubscribe" | "_checkbw", _) => {
                 self.result(transaction, |body| _ = body.null());
             }
             // A live stream knows no position, and what is not wanted of it the player drops.
@@ -449,7 +450,6 @@ impl Session {
     /// The peer ends what it began. Before publish and play these commands are a habit without meaning.
     fn stop(&mut self, command: &Command) {
         if command.name == "FCUnpublish" {
-            self.result(command.transaction, |body| _ = body.null());
             self.on_fc("onFCUnpublish", "NetStream.Unpublish.Success", command.string(0));
         }
         match self.phase {
