@@ -11,6 +11,8 @@ use crate::spec::PortRange;
 pub struct Config {
     /// Paths outside `<namespace>/`.
     pub path_grants: PathGrants,
+    /// What a nodeSelector is compared with.
+    pub node_match: NodeMatch,
     /// Ports that the cluster hands out as NodePorts; absent in standalone.
     pub node_ports: Option<PortRange>,
     /// Between two scans of a host.
@@ -27,6 +29,15 @@ pub struct Config {
     pub writes_in_flight_max: usize,
 }
 
+/// What a nodeSelector is compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeMatch {
+    /// Nothing: the one node there is matches (standalone).
+    All,
+    /// The labels of nodes that are watched.
+    Labels,
+}
+
 /// Which namespaces may use paths that do not begin with their own name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PathGrants {
@@ -41,6 +52,7 @@ impl Config {
     pub fn standalone() -> Self {
         Self {
             path_grants: PathGrants::All,
+            node_match: NodeMatch::All,
             node_ports: None,
             scan_interval: Duration::from_secs(5),
             suspect_after: Duration::from_millis(750),
@@ -56,6 +68,7 @@ impl Config {
     pub fn cluster() -> Self {
         Self {
             path_grants: PathGrants::Namespaces(BTreeMap::new()),
+            node_match: NodeMatch::Labels,
             node_ports: Some(PortRange { start: 30000, end: 32767 }),
             ..Self::standalone()
         }

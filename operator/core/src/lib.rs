@@ -8,19 +8,31 @@
 
 pub mod action;
 pub mod api;
+pub mod check;
+mod claim;
 pub mod config;
+pub mod counters;
+pub mod digest;
 pub mod event;
 pub mod ids;
+mod ledger;
+pub mod limits;
+mod node;
+mod observe;
 mod plan;
+mod pool;
 pub mod port_set;
 pub mod reason;
 pub mod spec;
 mod state;
 pub mod status;
+mod stream;
+mod timers;
 
 pub use action::{Action, Command};
 pub use config::Config;
+pub use counters::Counters;
 pub use event::{Event, Now};
 pub use plan::plan;
 pub use reason::Reason;
-pub use state::State;
+pub use state::{ClaimView, LeaseState, NodeView, PoolPorts, State, StreamView, WorkerView};

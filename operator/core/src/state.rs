@@ -1,29 +1,237 @@
-//! Everything that is known, and how an event changes it.
+//! Everything that is known. `observe` takes note of what happened, `plan` decides; both keep the indexes by the
+//! methods here.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::action::Action;
+use crate::claim::Claim;
 use crate::config::Config;
-use crate::event::{Event, Now};
+use crate::counters::Counters;
+use crate::event::Listed;
+use crate::ids::{
+    NodeName, ObjectName, Path, PoolName, ResourceVersion, SessionId, StreamRef, Term, Uid, WriteId,
+};
+use crate::node::Node;
+use crate::pool::Pool;
+use crate::status::{PoolStatus, StreamStatus};
+use crate::stream::{Queue, Stream};
+use crate::timers::Timers;
+
+mod holding;
+mod indexes;
+mod lease_state;
+mod shelves;
+mod view;
+
+pub use lease_state::LeaseState;
+pub use view::{ClaimView, NodeView, PoolPorts, StreamView, WorkerView};
+
+pub(crate) use holding::{After, unix};
 
 /// Everything that is known.
 #[derive(Debug)]
 pub struct State {
     pub(crate) config: Config,
+    pub(crate) lead: Option<Lead>,
+    /// The highest term seen anywhere.
+    pub(crate) term_seen: Term,
+    /// The highest version seen anywhere, and whether a later list was older.
+    pub(crate) version_seen: ResourceVersion,
+    pub(crate) went_back: bool,
+    pub(crate) streams: BTreeMap<Uid, Stream>,
+    pub(crate) pools: BTreeMap<PoolName, Pool>,
+    pub(crate) nodes: BTreeMap<NodeName, Node>,
+    pub(crate) sessions: BTreeMap<SessionId, NodeName>,
+    pub(crate) claims: BTreeMap<StreamRef, Claim>,
+    pub(crate) paths: BTreeMap<Path, PathEntry>,
+    pub(crate) secrets: BTreeMap<ObjectName, Arc<[[u8; 32]]>>,
+    pub(crate) secret_users: BTreeMap<ObjectName, BTreeSet<Uid>>,
+    /// Streams that wait for a port, in the order of arrival.
+    pub(crate) queues: BTreeMap<Queue, BTreeSet<(u64, Uid)>>,
+    /// Streams that wait for a worker or a pool.
+    pub(crate) unplaced: BTreeSet<(u64, Uid)>,
+    /// Streams whose worker is gone and which could not be moved.
+    pub(crate) stranded: BTreeSet<Uid>,
+    /// Streams that a list lacked and that a person must confirm.
+    pub(crate) held_absent: BTreeSet<Uid>,
+    pub(crate) writes: BTreeMap<WriteId, Write>,
+    pub(crate) timers: Timers,
+    pub(crate) dirty: Dirty,
+    /// Actions that an observation calls for by itself: reads and events.
+    pub(crate) outbox: Vec<Action>,
+    pub(crate) directory_version: u64,
+    pub(crate) counters: Counters,
+    /// The last rank given: order of arrival, age of claims.
+    pub(crate) rank: u64,
+    pub(crate) last_write: WriteId,
+    pub(crate) last_request: u64,
+}
+
+/// This replica leads, or is about to.
+#[derive(Debug)]
+pub(crate) struct Lead {
+    pub(crate) listed: BTreeSet<Kind>,
+    /// Claims have been rebuilt from the lists.
+    pub(crate) recovered: bool,
+    /// 0 until it is chosen.
+    pub(crate) term: Term,
+    /// It is in the Lease: commands may go out.
+    pub(crate) recorded: bool,
+    /// Known streams that the list lacked, to be judged when claims are rebuilt.
+    pub(crate) absent: BTreeSet<Uid>,
+}
+
+/// Kinds that a new leader lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    Streams,
+    Pools,
+    Nodes,
+    Secrets,
+}
+
+/// Who declares a path, and who may have it open.
+#[derive(Debug, Default)]
+pub(crate) struct PathEntry {
+    /// By age: the first one wins.
+    pub(crate) declared: BTreeSet<(u64, Uid)>,
+    /// Claims that were made for it and have not ended.
+    pub(crate) claims: BTreeSet<StreamRef>,
+}
+
+/// A write under way.
+#[derive(Debug)]
+pub(crate) enum Write {
+    /// Of a stream's status.
+    Stream {
+        uid: Uid,
+        status: Box<StreamStatus>,
+        /// The claim that it records.
+        claim: Option<StreamRef>,
+    },
+    /// Of a pool's status.
+    Pool { name: PoolName, uid: Uid, status: Box<PoolStatus> },
+    /// A deletion.
+    Delete { uid: Uid },
+}
+
+/// What the next plan looks at: an event costs what it touches.
+#[derive(Debug, Default)]
+pub(crate) struct Dirty {
+    /// Streams whose claim may be wrong.
+    pub(crate) streams: BTreeSet<Uid>,
+    /// Streams whose status may be wrong.
+    pub(crate) statuses: BTreeSet<Uid>,
+    /// Claims to be written.
+    pub(crate) claims: BTreeSet<(u64, StreamRef)>,
+    /// Claims whose worker is to be told.
+    pub(crate) tell: BTreeSet<StreamRef>,
+    /// Sockets to be closed.
+    pub(crate) leaks: BTreeSet<(NodeName, u16, Option<StreamRef>)>,
+    /// Pools with numbers that became free.
+    pub(crate) wake: BTreeSet<PoolName>,
+    /// Pools whose status may be wrong.
+    pub(crate) pools: BTreeSet<PoolName>,
+    /// Pools, nodes or listeners changed: what lies on which shelf must be looked at.
+    pub(crate) shelves: bool,
+    /// Nodes whose session may want something.
+    pub(crate) nodes: BTreeSet<NodeName>,
+    /// Paths whose directory entry may be wrong.
+    pub(crate) paths: BTreeSet<Path>,
+    /// Some worker can take streams that could not before, or pools changed.
+    pub(crate) placement: bool,
 }
 
 impl State {
     /// Nothing is known yet.
     pub fn new(config: Config) -> Self {
-        Self { config }
-    }
-
-    /// Takes note of what happened. Decides nothing; `plan` does.
-    pub fn observe(&mut self, event: Event, now: Now) {
-        let _ = (event, now);
+        Self {
+            config,
+            lead: None,
+            term_seen: Term(0),
+            version_seen: ResourceVersion(0),
+            went_back: false,
+            streams: BTreeMap::new(),
+            pools: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            paths: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            secret_users: BTreeMap::new(),
+            queues: BTreeMap::new(),
+            unplaced: BTreeSet::new(),
+            stranded: BTreeSet::new(),
+            held_absent: BTreeSet::new(),
+            writes: BTreeMap::new(),
+            timers: Timers::default(),
+            dirty: Dirty::default(),
+            outbox: Vec::new(),
+            directory_version: 0,
+            counters: Counters::default(),
+            rank: 0,
+            last_write: WriteId(0),
+            last_request: 0,
+        }
     }
 
     /// When `plan` wants to be called again though nothing happens; absent: never.
     pub fn next_deadline(&self) -> Option<Duration> {
-        None
+        self.timers.next()
+    }
+
+    /// Whether this replica may claim and command.
+    pub fn is_active(&self) -> bool {
+        self.lead.as_ref().is_some_and(|lead| lead.recovered && lead.recorded)
+    }
+
+    /// The term of this leader; 0 when it does not lead.
+    pub fn term(&self) -> Term {
+        self.lead.as_ref().map_or(Term(0), |lead| lead.term)
+    }
+
+    /// What was counted since the start.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    pub(crate) fn next_rank(&mut self) -> u64 {
+        self.rank += 1;
+        self.rank
+    }
+
+    pub(crate) fn next_write(&mut self) -> WriteId {
+        self.last_write.0 += 1;
+        self.last_write
+    }
+}
+
+impl Lead {
+    pub(crate) fn new() -> Self {
+        Self {
+            listed: BTreeSet::new(),
+            recovered: false,
+            term: Term(0),
+            recorded: false,
+            absent: BTreeSet::new(),
+        }
+    }
+
+    /// Whether each kind has been listed.
+    pub(crate) fn has_listed_all(&self) -> bool {
+        self.listed.len() == 4
+    }
+}
+
+impl Kind {
+    pub(crate) fn of(listed: &Listed) -> Self {
+        match listed {
+            Listed::Streams { .. } => Self::Streams,
+            Listed::Pools { .. } => Self::Pools,
+            Listed::Nodes { .. } => Self::Nodes,
+            Listed::Secrets { .. } => Self::Secrets,
+        }
     }
 }

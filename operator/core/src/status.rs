@@ -250,6 +250,20 @@ impl ConditionType {
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == text)
     }
+
+    /// Whether True is the bad side.
+    pub fn is_alarm(self) -> bool {
+        match self {
+            Self::Accepted | Self::PortsAllocated | Self::Ready | Self::Live => false,
+            Self::FailoverBlocked
+            | Self::Exhausted
+            | Self::NearlyExhausted
+            | Self::Draining
+            | Self::Conflicted
+            | Self::EphemeralOverlap
+            | Self::NodePortOverlap => true,
+        }
+    }
 }
 
 /// One condition. Only True and False: what is not known is not written.

@@ -1,0 +1,388 @@
+//! Every invariant, as a list. Run after each step in tests, and now and then in production, where what is found is
+//! counted. It looks at everything, so it costs what exists.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use crate::claim::{Claim, ClaimPhase};
+use crate::ids::{NodeName, PoolName, Ports, StreamRef};
+use crate::ledger::{Held, Shape};
+use crate::node::Node;
+use crate::state::{State, Write};
+use crate::stream::Blocked;
+use crate::timers::Timer;
+
+/// Something that must never be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which invariant, by its name in `INVARIANTS`.
+    pub invariant: &'static str,
+    /// What was found.
+    pub detail: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.invariant, self.detail)
+    }
+}
+
+type Check = fn(&State) -> Vec<String>;
+
+/// Each invariant, with what looks for its breach.
+pub const INVARIANTS: &[(&str, Check)] = &[
+    ("free, leased, cooling and quarantined numbers sum to the capacity, counted afresh", sums),
+    ("each number of a claim is leased to it, each leased number has its claim", leases_and_claims),
+    ("a number has two claims only until its node's inventory is seen", contests),
+    ("no two claims that a worker was told of share a number", told_twice),
+    ("a pair is an even number and the odd one above", pairs),
+    ("a lease has numbers of a form that its source asks for", shapes),
+    ("a claim is on record before its worker is told", told_on_record),
+    ("a stream's epoch is at least that of each of its claims", epochs),
+    ("the claim that a stream lives by is its newest and not to be closed", current_claims),
+    ("a path has one stream with a claim to live by", paths),
+    ("each stream has a claim, or a reason to have none", reasons),
+    ("who waits for a number stands in the queue that is served", queues),
+    ("a cooling number has a deadline", cooling),
+    ("a quarantined number's host is scanned again", quarantine),
+    ("indexes of claims say what the claims say", indexes),
+    ("each write under way is awaited by what it writes", writes),
+    ("nothing is told to a worker whose inventory was not seen in this term", unknown_workers),
+    ("a listener's port is in no pool on its node", listeners),
+];
+
+impl State {
+    /// Looks for breaches of every invariant. A replica that does not lead holds nothing, so nothing can be wrong.
+    pub fn check(&self) -> Vec<Violation> {
+        let look = |&(invariant, check): &(&'static str, Check)| {
+            check(self).into_iter().map(move |detail| Violation { invariant, detail })
+        };
+        INVARIANTS.iter().flat_map(look).collect()
+    }
+
+    fn leases(&self) -> impl Iterator<Item = (&NodeName, &Node, u16, &Vec<StreamRef>, &PoolName)> {
+        self.nodes.iter().flat_map(|(name, node)| {
+            node.ledger.all_held().iter().filter_map(move |(port, held)| match held {
+                Held::Leased { claims, pool } => Some((name, node, *port, claims, pool)),
+                Held::Cooling { .. } | Held::Quarantined(_) => None,
+            })
+        })
+    }
+}
+
+fn sums(state: &State) -> Vec<String> {
+    let mut found = Vec::new();
+    for (name, node) in &state.nodes {
+        for (pool, recounted) in node.ledger.recounted() {
+            let shelf = &node.ledger.shelves()[&pool];
+            if *shelf != recounted {
+                found.push(format!(
+                    "node {name}, pool {pool}: kept {:?}, counted {:?}",
+                    shelf.tally(),
+                    recounted.tally()
+                ));
+            }
+            let free = shelf.numbers().iter().filter(|port| node.ledger.held(*port).is_none()).count();
+            if u32::try_from(free) != Ok(shelf.free()) {
+                found.push(format!(
+                    "node {name}, pool {pool}: {free} numbers are free, {} by the sum",
+                    shelf.free()
+                ));
+            }
+        }
+    }
+    found
+}
+
+fn leases_and_claims(state: &State) -> Vec<String> {
+    let mut found = Vec::new();
+    for (name, _, port, claims, _) in state.leases() {
+        for key in claims {
+            let claim = state.claims.get(key).filter(|claim| claim.node == *name);
+            if !claim.and_then(Claim::ports).is_some_and(|ports| ports.numbers().any(|number| number == port))
+            {
+                found.push(format!("{port} on {name} is leased to {key}, which does not have it"));
+            }
+        }
+    }
+    for (key, claim) in &state.claims {
+        for port in claim.ports().into_iter().flat_map(Ports::numbers) {
+            let held = state.nodes.get(&claim.node).and_then(|node| node.ledger.held(port));
+            if !matches!(held, Some(Held::Leased { claims, pool: _ }) if claims.contains(key)) {
+                found.push(format!("{key} has {port} on {}, which is {held:?}", claim.node));
+            }
+        }
+    }
+    found
+}
+
+fn contests(state: &State) -> Vec<String> {
+    let mut found = Vec::new();
+    for (name, node) in &state.nodes {
+        let Some(worker) = &node.worker else { continue };
+        let compared =
+            worker.session.as_ref().is_some_and(|session| session.compared && session.awaiting.is_none());
+        if worker.known && compared {
+            found.extend(node.ledger.contested().iter().map(|port| format!("{port} on {name}")));
+        }
+    }
+    found
+}
+
+fn told_twice(state: &State) -> Vec<String> {
+    let told = |key: &&StreamRef| {
+        state.claims.get(*key).is_some_and(|claim| match claim.phase {
+            ClaimPhase::Told | ClaimPhase::Acknowledged => true,
+            ClaimPhase::Reserved
+            | ClaimPhase::Writing(_)
+            | ClaimPhase::Reading
+            | ClaimPhase::Written
+            | ClaimPhase::Revoking(_)
+            | ClaimPhase::Adopted { held: _ } => false,
+        })
+    };
+    let shared = state.leases().filter(|(_, _, _, claims, _)| claims.iter().filter(told).count() > 1);
+    shared.map(|(name, _, port, claims, _)| format!("{port} on {name}: {claims:?}")).collect()
+}
+
+fn pairs(state: &State) -> Vec<String> {
+    let leases = state.claims.iter().filter_map(|(key, claim)| Some((key, claim.ports()?)));
+    let odd = leases
+        .filter(|(_, ports)| ports.rtcp.is_some_and(|rtcp| ports.rtp % 2 != 0 || rtcp != ports.rtp + 1));
+    odd.map(|(key, ports)| format!("{key} has {ports}")).collect()
+}
+
+fn shapes(state: &State) -> Vec<String> {
+    let mut found = Vec::new();
+    for (key, claim) in &state.claims {
+        let Some(lease) = &claim.lease else { continue };
+        let Some(source) = &lease.source else { continue };
+        let asked = if source.rtcp { Shape::Pair } else { Shape::Single };
+        let has = if lease.ports.rtcp.is_some() { Shape::Pair } else { Shape::Single };
+        if asked != has {
+            found.push(format!("{key} has {} for {asked:?}", lease.ports));
+        }
+    }
+    found
+}
+
+fn told_on_record(state: &State) -> Vec<String> {
+    let mut found = Vec::new();
+    for (key, claim) in &state.claims {
+        match claim.phase {
+            ClaimPhase::Reserved | ClaimPhase::Writing(_) | ClaimPhase::Reading => {
+                if claim.told.is_some() || claim.assign.is_some() {
+                    found.push(format!("{key} was told while {:?}", claim.phase));
+                }
+            }
+            ClaimPhase::Written
+            | ClaimPhase::Told
+            | ClaimPhase::Acknowledged
+            | ClaimPhase::Revoking(_)
+            | ClaimPhase::Adopted { held: _ } => {}
+        }
+    }
+    found
+}
+
+fn epochs(state: &State) -> Vec<String> {
+    let above = state.claims.iter().filter(|(key, claim)| {
+        let settled = !matches!(claim.phase, ClaimPhase::Adopted { held: _ });
+        settled && state.streams.get(&key.uid).is_some_and(|stream| key.epoch > stream.epoch)
+    });
+    above.map(|(key, _)| format!("{key}")).collect()
+}
+
+fn current_claims(state: &State) -> Vec<String> {
+    let mut found = Vec::new();
+    for uid in state.streams.keys() {
+        let Some(key) = state.current_claim(uid) else { continue };
+        match state.claims.get(&key).map(|claim| &claim.phase) {
+            None => found.push(format!("{key} does not exist")),
+            Some(ClaimPhase::Revoking(_) | ClaimPhase::Adopted { held: _ }) => {
+                found.push(format!("{key} is to be closed, or nobody's"));
+            }
+            Some(
+                ClaimPhase::Reserved
+                | ClaimPhase::Writing(_)
+                | ClaimPhase::Reading
+                | ClaimPhase::Written
+                | ClaimPhase::Told
+                | ClaimPhase::Acknowledged,
+            ) => {}
+        }
+    }
+    // Every claim is lived by, to be closed, or waits for a read.
+    for (key, claim) in &state.claims {
+        let lived_by = state.current_claim(&key.uid).as_ref() == Some(key);
+        let other = matches!(claim.phase, ClaimPhase::Revoking(_) | ClaimPhase::Adopted { held: _ });
+        if !lived_by && !other {
+            found.push(format!("{key} is {:?}, and no stream lives by it", claim.phase));
+        }
+    }
+    found
+}
+
+fn paths(state: &State) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut told: BTreeMap<&crate::ids::Path, &StreamRef> = BTreeMap::new();
+    for (key, claim) in &state.claims {
+        let Some(path) = claim.path.as_ref().filter(|_| matches!(claim.phase, ClaimPhase::Told)) else {
+            continue;
+        };
+        if let Some(other) = told.insert(path, key) {
+            found.push(format!("{path}: {other} and {key}"));
+        }
+    }
+    found
+}
+
+fn reasons(state: &State) -> Vec<String> {
+    if !state.is_active() {
+        return Vec::new();
+    }
+    let bare = state.streams.iter().filter(|(uid, stream)| {
+        let settled =
+            !state.dirty.streams.contains(*uid) && stream.absent.is_none() && stream.reading.is_none();
+        let wanted = !stream.deleting && !stream.idle && !stream.suspect && stream.blocked.is_none();
+        let spec =
+            stream.spec.as_ref().is_some_and(|spec| !spec.paused && state.winner(&spec.path) == Some(*uid));
+        settled
+            && wanted
+            && spec
+            && stream.claim.is_none()
+            && state.config.path_grants == crate::config::PathGrants::All
+    });
+    bare.map(|(uid, _)| format!("{uid}")).collect()
+}
+
+fn queues(state: &State) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut waiting = BTreeSet::new();
+    for (queue, entries) in &state.queues {
+        for (arrival, uid) in entries {
+            waiting.insert(uid);
+            let stream = state.streams.get(uid);
+            let here = matches!(
+                stream.and_then(|stream| stream.blocked.as_ref()),
+                Some(Blocked::Ports { queue: own, .. }) if own == queue
+            );
+            if !here || stream.is_none_or(|stream| stream.arrival != *arrival || stream.claim.is_some()) {
+                found.push(format!("{uid} stands in a queue of {} and does not wait there", queue.pool));
+            }
+        }
+    }
+    for (uid, stream) in &state.streams {
+        let place = (stream.arrival, uid.clone());
+        let lost = match &stream.blocked {
+            Some(Blocked::Ports { .. }) => !waiting.contains(uid),
+            Some(Blocked::Worker { .. } | Blocked::Pool { .. }) => !state.unplaced.contains(&place),
+            Some(Blocked::Retry { .. }) => !state.timers.is_set(&Timer::Retry(uid.clone())),
+            Some(Blocked::Closing) | None => false,
+        };
+        if lost {
+            found.push(format!("{uid} waits where nobody looks: {:?}", stream.blocked));
+        }
+    }
+    found
+}
+
+fn cooling(state: &State) -> Vec<String> {
+    let mut found = Vec::new();
+    for (name, node) in &state.nodes {
+        for (port, held) in node.ledger.all_held() {
+            if matches!(held, Held::Cooling { .. })
+                && !state.timers.is_set(&Timer::Cooled(name.clone(), *port))
+            {
+                found.push(format!("{port} on {name}"));
+            }
+        }
+    }
+    found
+}
+
+fn quarantine(state: &State) -> Vec<String> {
+    let unscanned = state.nodes.iter().filter(|(name, node)| {
+        !node.ledger.quarantined().is_empty() && !state.timers.is_set(&Timer::ScanDue((*name).clone()))
+    });
+    unscanned.map(|(name, _)| format!("node {name}")).collect()
+}
+
+fn indexes(state: &State) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut users: BTreeMap<(&NodeName, &PoolName, &Arc<str>), u32> = BTreeMap::new();
+    for (key, claim) in &state.claims {
+        if !state.nodes.get(&claim.node).is_some_and(|node| node.claims.contains(key)) {
+            found.push(format!("node {} does not know {key}", claim.node));
+        }
+        if let Some(path) = &claim.path
+            && !state.paths.get(path).is_some_and(|entry| entry.claims.contains(key))
+        {
+            found.push(format!("path {path} does not know {key}"));
+        }
+        if let (Some(lease), Some(name)) = (&claim.lease, &claim.name) {
+            let numbers = 1 + u32::from(lease.ports.rtcp.is_some());
+            *users.entry((&claim.node, &lease.pool, &name.namespace)).or_default() += numbers;
+        }
+    }
+    let kept: BTreeMap<_, _> = state
+        .nodes
+        .iter()
+        .flat_map(|(name, node)| node.users.iter().map(move |(pool, users)| (name, pool, users)))
+        .flat_map(|(name, pool, users)| {
+            users.iter().map(move |(namespace, count)| ((name, pool, namespace), *count))
+        })
+        .collect();
+    if kept != users {
+        found.push(format!("numbers by namespace: kept {kept:?}, counted {users:?}"));
+    }
+    let strangers = state.nodes.values().flat_map(|node| &node.claims);
+    let strangers = strangers.chain(state.paths.values().flat_map(|entry| &entry.claims));
+    found
+        .extend(strangers.filter(|key| !state.claims.contains_key(*key)).map(|key| format!("{key} is over")));
+    found
+}
+
+fn writes(state: &State) -> Vec<String> {
+    let mut found = Vec::new();
+    for (uid, stream) in &state.streams {
+        if let Some(id) = stream.write
+            && !matches!(state.writes.get(&id), Some(Write::Stream { uid: of, .. }) if of == uid)
+        {
+            found.push(format!("{uid} awaits write {id}"));
+        }
+    }
+    for (key, claim) in &state.claims {
+        if let ClaimPhase::Writing(id) = claim.phase
+            && !state.writes.contains_key(&id)
+        {
+            found.push(format!("{key} awaits write {id}"));
+        }
+        let read = state.streams.get(&key.uid).is_some_and(|stream| stream.reading.is_some());
+        if claim.phase == ClaimPhase::Reading && !read {
+            found.push(format!("{key} awaits a read that nobody makes"));
+        }
+    }
+    found
+}
+
+fn unknown_workers(state: &State) -> Vec<String> {
+    let told = state.claims.iter().filter(|(_, claim)| claim.told.is_some());
+    let unknown = told.filter(|(_, claim)| !state.worker(&claim.node).is_some_and(|worker| worker.known));
+    unknown.map(|(key, claim)| format!("{key} on {}", claim.node)).collect()
+}
+
+fn listeners(state: &State) -> Vec<String> {
+    let mut found = Vec::new();
+    for (name, node) in &state.nodes {
+        let ports = node.worker.iter().flat_map(|worker| &worker.listener_ports);
+        for port in ports.filter(|_| !state.dirty.shelves) {
+            let on_shelf = node.ledger.shelves().values().any(|shelf| shelf.numbers().contains(*port));
+            if on_shelf {
+                found.push(format!("{port} on {name}"));
+            }
+        }
+    }
+    found
+}

@@ -1,0 +1,164 @@
+//! A node with its ports and its one worker.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::event::{Hello, Holder, HostPorts, NodeObject};
+use crate::ids::{BootId, PoolName, Protocol, SessionId, StreamRef, WorkerName};
+use crate::ledger::Ledger;
+use crate::spec::PortRange;
+
+/// Boot ids of ended processes that are remembered, so that a late session of one is not taken for a new start. A node
+/// would have to start its worker this often within the life of one forgotten connection.
+pub(crate) const RETIRED_BOOTS_MAX: usize = 16;
+
+/// A node with its ports and its one worker.
+#[derive(Debug, Default)]
+pub(crate) struct Node {
+    /// As the API has it; absent when it has not (or, in standalone, has none).
+    pub(crate) object: Option<NodeObject>,
+    /// Its worker; absent until one has said hello.
+    pub(crate) worker: Option<Worker>,
+    /// Processes that are over.
+    pub(crate) retired: VecDeque<BootId>,
+    pub(crate) ledger: Ledger,
+    /// Claims here.
+    pub(crate) claims: BTreeSet<StreamRef>,
+    /// Foreign sockets of the last scan.
+    pub(crate) holders: BTreeMap<(u16, Protocol), Holder>,
+    pub(crate) host: HostPorts,
+    /// Numbers per pool that each namespace has leased here.
+    pub(crate) users: BTreeMap<PoolName, BTreeMap<Arc<str>, u32>>,
+}
+
+/// A worker process.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) name: WorkerName,
+    pub(crate) pod_uid: Arc<str>,
+    pub(crate) boot: BootId,
+    pub(crate) addresses: Vec<Arc<str>>,
+    pub(crate) listener_ports: Vec<u16>,
+    pub(crate) rtmp_port: u16,
+    pub(crate) http_port: u16,
+    /// Absent after its end and before the next.
+    pub(crate) session: Option<Session>,
+    pub(crate) last_heard: Duration,
+    pub(crate) liveness: Liveness,
+    /// Its inventory has been seen in this term; nothing is granted before.
+    pub(crate) known: bool,
+    /// The digest that its beat should have; absent when it must be computed again.
+    pub(crate) digest: Option<u64>,
+}
+
+/// One session with a worker.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) id: SessionId,
+    /// Of the last command.
+    pub(crate) sequence: u64,
+    pub(crate) welcomed: bool,
+    /// The ranges that it was told to watch, and by which command.
+    pub(crate) watch: Option<(Vec<PortRange>, u64)>,
+    /// It has the whole directory up to `State`'s version.
+    pub(crate) directory: bool,
+    /// The inventory that is owed, by its request; 0 for the one that follows Hello or Watch unasked.
+    pub(crate) awaiting: Option<u64>,
+    /// An inventory of this session has been compared: from here on digests count.
+    pub(crate) compared: bool,
+}
+
+/// Whether a worker is believed to be alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Liveness {
+    /// Heard of late.
+    Alive,
+    /// Silent or without a session: gets nothing new.
+    Suspect,
+    /// Silent for so long that its streams say so.
+    Unheard,
+    /// The witnesses say that it is gone.
+    Lost,
+}
+
+impl Worker {
+    /// The worker that says hello.
+    pub(crate) fn new(hello: Hello, session: SessionId, now: Duration) -> Self {
+        let Hello {
+            worker,
+            node: _,
+            pod_uid,
+            boot,
+            addresses,
+            listener_ports,
+            term: _,
+            rtmp_port,
+            http_port,
+        } = hello;
+        Self {
+            name: worker,
+            pod_uid,
+            boot,
+            addresses,
+            listener_ports,
+            rtmp_port,
+            http_port,
+            session: Some(Session::new(session)),
+            last_heard: now,
+            liveness: Liveness::Alive,
+            known: false,
+            digest: None,
+        }
+    }
+
+    /// Whether it can be given streams.
+    pub(crate) fn can_take(&self) -> bool {
+        self.known && self.session.is_some() && self.liveness == Liveness::Alive
+    }
+}
+
+impl Session {
+    pub(crate) fn new(id: SessionId) -> Self {
+        Self {
+            id,
+            sequence: 0,
+            welcomed: false,
+            watch: None,
+            directory: false,
+            awaiting: Some(0),
+            compared: false,
+        }
+    }
+}
+
+impl Node {
+    /// Whether this process is over.
+    pub(crate) fn is_retired(&self, boot: &BootId) -> bool {
+        self.retired.contains(boot)
+    }
+
+    /// Remembers that this process is over.
+    pub(crate) fn retire(&mut self, boot: BootId) {
+        if self.retired.len() == RETIRED_BOOTS_MAX {
+            self.retired.pop_front();
+        }
+        self.retired.push_back(boot);
+    }
+
+    /// Who holds `port` according to the last scan.
+    pub(crate) fn holder(&self, port: u16) -> Option<&Holder> {
+        self.holders.range((port, Protocol::Tcp)..=(port, Protocol::Udp)).next().map(|(_, holder)| holder)
+    }
+}
+
+impl Holder {
+    /// For people: the process, else the user and the line that shows it.
+    pub(crate) fn describe(&self) -> String {
+        if self.process.is_empty() {
+            format!("user {} ({})", self.user, self.show)
+        } else {
+            format!("{} (user {})", self.process, self.user)
+        }
+    }
+}

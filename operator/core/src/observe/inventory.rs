@@ -1,0 +1,420 @@
+//! What a worker really holds, compared with the ledger: the one place where the two are made to agree.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::claim::{Claim, ClaimPhase, Lease};
+use crate::event::{Closed, Inventory, Now};
+use crate::ids::{Epoch, NodeName, Ports, SessionId, StreamRef, Uid};
+use crate::ledger::{Held, Owner, QuarantineCause};
+use crate::limits;
+use crate::observe::lists::exceeds;
+use crate::reason::Reason;
+use crate::state::{After, State};
+use crate::stream::Moving;
+use crate::timers::Timer;
+
+impl State {
+    /// Everything that a worker holds.
+    pub(crate) fn note_inventory(&mut self, session: SessionId, inventory: Inventory, now: Now) {
+        let Some(name) = self.hear(session, now) else { return };
+        let active = self.is_active();
+        let Some(current) = self.session_mut(&name) else { return };
+        let watch = current.watch.as_ref().map_or(0, |(_, sequence)| *sequence);
+        if !active || inventory.request_id < current.awaiting.unwrap_or(0) || inventory.sequence < watch {
+            // Taken before what it is to answer: the right one is on its way, or is asked for when it is wanted.
+            if !active && current.awaiting == Some(0) {
+                current.awaiting = None;
+            }
+            return;
+        }
+        current.awaiting = None;
+        current.compared = true;
+        self.timers.cancel(&Timer::InventoryDue(name.clone()));
+        let Inventory { sequence, bound, closed, holders, streams, host, request_id: _ } = inventory;
+
+        let mut sockets: BTreeMap<StreamRef, BTreeSet<u16>> =
+            streams.into_iter().map(|stream| (stream, BTreeSet::new())).collect();
+        let mut leaks: BTreeSet<u16> = BTreeSet::new();
+        for binding in bound {
+            match binding.stream {
+                Some(stream) => {
+                    sockets.entry(stream).or_default().insert(binding.port);
+                }
+                None => {
+                    leaks.insert(binding.port);
+                }
+            }
+        }
+        self.end_leaks(&name, &leaks, &sockets, now);
+        self.compare_claims(&name, sequence, &sockets, &closed, now);
+        self.adopt_unknown(&name, &sockets, now);
+        self.note_leaks(&name, &leaks, now);
+        self.settle_contested(&name, &sockets, now);
+        self.note_closed_before(&name, &closed, now);
+        self.note_scan(&name, holders, host, now);
+
+        let Some(worker) = self.worker_mut(&name) else { return };
+        let newly = !worker.known;
+        worker.known = true;
+        worker.digest = None;
+        if newly {
+            self.dirty.placement = true;
+            self.dirty.pools.extend(self.pools.keys().cloned());
+            self.mark_claims(&name);
+        }
+        self.dirty.nodes.insert(name);
+    }
+
+    /// Each claim of this node, against what its worker has.
+    fn compare_claims(
+        &mut self,
+        name: &NodeName,
+        sequence: u64,
+        sockets: &BTreeMap<StreamRef, BTreeSet<u16>>,
+        closed: &[Closed],
+        now: Now,
+    ) {
+        let Some(node) = self.nodes.get(name) else { return };
+        let Some(boot) = node.worker.as_ref().map(|worker| worker.boot.clone()) else { return };
+        let closed: BTreeSet<&StreamRef> = closed.iter().map(|closed| &closed.stream).collect();
+        let keys: Vec<StreamRef> = node.claims.iter().cloned().collect();
+        for key in keys {
+            let Some(claim) = self.claims.get(&key) else { continue };
+            let has = sockets.get(&key).is_some_and(|open| {
+                claim.ports().is_none_or(|ports| ports.numbers().all(|port| open.contains(&port)))
+            });
+            let another_process = claim.boot.as_ref().is_some_and(|claimed| *claimed != boot);
+            // Told in this session, but after the inventory was taken: it says nothing about this claim.
+            let in_flight = claim.told.is_some_and(|told| told.sequence > sequence);
+            let (phase, told, unread) = (claim.phase.clone(), claim.told.is_some(), claim.boot.is_none());
+            match phase {
+                ClaimPhase::Reserved | ClaimPhase::Writing(_) | ClaimPhase::Reading if another_process => {
+                    // Nobody was told; a new claim is made for the new process.
+                    self.end_claim(&key, After::Free, now);
+                }
+                ClaimPhase::Reserved | ClaimPhase::Writing(_) | ClaimPhase::Reading => {}
+                _ if in_flight => {}
+                _ if another_process => self.end_with_process(&key, now),
+                ClaimPhase::Written | ClaimPhase::Told | ClaimPhase::Acknowledged if has => {
+                    if let Some(claim) = self.claims.get_mut(&key) {
+                        claim.boot = Some(boot.clone());
+                    }
+                    if phase != ClaimPhase::Acknowledged {
+                        self.acknowledge(&key, now);
+                    }
+                    if !told {
+                        // Its rules may have changed since this process heard of them.
+                        self.dirty.tell.insert(key.clone());
+                    }
+                }
+                ClaimPhase::Written | ClaimPhase::Told | ClaimPhase::Acknowledged if unread => {
+                    // On record, but not here: it was told to a process that is gone, or to none.
+                    self.end_with_process(&key, now);
+                }
+                ClaimPhase::Written | ClaimPhase::Told | ClaimPhase::Acknowledged
+                    if closed.contains(&key) =>
+                {
+                    self.end_claim(&key, After::Cooling, now);
+                }
+                ClaimPhase::Written | ClaimPhase::Told | ClaimPhase::Acknowledged => {
+                    if phase == ClaimPhase::Acknowledged {
+                        self.set_phase(&key, ClaimPhase::Written);
+                    }
+                    self.dirty.tell.insert(key.clone());
+                }
+                ClaimPhase::Revoking(_) if sockets.contains_key(&key) => {
+                    self.dirty.tell.insert(key.clone());
+                }
+                ClaimPhase::Revoking(_) if told || closed.contains(&key) || unread => {
+                    self.end_claim(&key, After::Cooling, now);
+                }
+                ClaimPhase::Revoking(_) => {
+                    self.dirty.tell.insert(key.clone());
+                }
+                ClaimPhase::Adopted { held: _ } if sockets.contains_key(&key) => {}
+                ClaimPhase::Adopted { held: _ } => self.end_claim(&key, After::Cooling, now),
+            }
+        }
+    }
+
+    /// The process that a claim was for is over. Its numbers rest; its own stream has them back in the same plan.
+    fn end_with_process(&mut self, key: &StreamRef, now: Now) {
+        let Some(claim) = self.claims.get(key) else { return };
+        let (worker, node) = (claim.worker.clone(), claim.node.clone());
+        let last_heard = self.worker(&node).map_or(now.mono, |worker| worker.last_heard);
+        if let Some(stream) = self.streams.get_mut(&key.uid).filter(|stream| stream.claim == Some(key.epoch))
+        {
+            let moving = Moving {
+                from: worker,
+                from_node: node,
+                reason: Reason::WorkerRestarted,
+                last_heard,
+                at: crate::state::unix(now),
+            };
+            if stream.moving.is_none() {
+                stream.failovers += 1;
+                self.counters.failovers += 1;
+            }
+            stream.moving.get_or_insert(moving);
+            stream.live = false;
+            stream.publisher = None;
+            stream.stuck.retain(|(at, _)| now.mono < *at + limits::SUSPECT_WINDOW);
+            stream.suspect |= stream.stuck.len() >= 2;
+        }
+        self.end_claim(key, After::Cooling, now);
+    }
+
+    /// Streams that the worker has and the ledger has not.
+    fn adopt_unknown(&mut self, name: &NodeName, sockets: &BTreeMap<StreamRef, BTreeSet<u16>>, now: Now) {
+        let unknown: Vec<&StreamRef> = sockets.keys().filter(|key| !self.claims.contains_key(*key)).collect();
+        let objectless = unknown.iter().filter(|key| !self.streams.contains_key(&key.uid)).count();
+        let held = self.went_back || exceeds(objectless, sockets.len());
+        for key in unknown.into_iter().cloned().collect::<Vec<_>>() {
+            let ports = ports_of(&sockets[&key]);
+            match self.streams.get(&key.uid) {
+                Some(stream) if key.epoch <= stream.epoch => {
+                    // Revoked, or never to be had: a leak, closed and counted.
+                    self.counters.leaks_repaired += 1;
+                    self.adopt(name, &key, ports, ClaimPhase::Revoking(Reason::Leak));
+                    self.dirty.tell.insert(key);
+                }
+                Some(_) => {
+                    self.adopt(name, &key, ports, ClaimPhase::Adopted { held: false });
+                    self.read(&key.uid);
+                }
+                None => {
+                    self.adopt(name, &key, ports, ClaimPhase::Adopted { held });
+                    if held {
+                        self.counters.absences_held += 1;
+                    } else {
+                        self.read(&key.uid);
+                    }
+                }
+            }
+        }
+        if held && objectless > 0 {
+            self.emit_installation(
+                Reason::AbsenceHeld,
+                format!(
+                    "the worker on node {name} has {objectless} streams that no list has, too many to believe that they are gone. \
+                     They go on; confirm that they are gone, or restore them"
+                ),
+            );
+        }
+        let _ = now;
+    }
+
+    fn adopt(&mut self, name: &NodeName, key: &StreamRef, ports: Option<Ports>, phase: ClaimPhase) {
+        self.counters.adoptions += 1;
+        let rank = self.next_rank();
+        let Some(worker) = self.worker(name) else { return };
+        let (worker, pod_uid, boot) = (worker.name.clone(), worker.pod_uid.clone(), worker.boot.clone());
+        let lease = ports.map(|ports| Lease {
+            pool: self.pools_with(name, ports.rtp).into_iter().next().unwrap_or_default(),
+            ports,
+            transport: None,
+            source: None,
+        });
+        let stream = self.streams.get(&key.uid);
+        let claim = Claim {
+            stream: key.clone(),
+            name: stream.map(|stream| stream.name.clone()),
+            path: stream.and_then(|stream| stream.path().cloned()),
+            node: name.clone(),
+            worker,
+            pod_uid,
+            boot: Some(boot),
+            since: Default::default(),
+            rank,
+            lease,
+            phase,
+            told: None,
+            assign: None,
+        };
+        self.begin_claim(claim);
+    }
+
+    /// A read has said what the adopted claims of a stream are.
+    pub(crate) fn settle_adopted(&mut self, uid: &Uid, now: Now) {
+        let range = StreamRef::new(uid.clone(), Epoch(0))..=StreamRef::new(uid.clone(), Epoch(u64::MAX));
+        let adopted: Vec<StreamRef> = self
+            .claims
+            .range(range)
+            .filter(|(_, claim)| matches!(claim.phase, ClaimPhase::Adopted { held: _ }))
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in adopted {
+            let Some(stream) = self.streams.get_mut(uid) else {
+                self.revoke(&key, Reason::Deleted, now);
+                continue;
+            };
+            if key.epoch < stream.epoch {
+                self.counters.leaks_repaired += 1;
+                self.revoke(&key, Reason::Leak, now);
+                continue;
+            }
+            // The worker knows more than the record, which was restored from a backup: what plays goes on.
+            stream.epoch = key.epoch;
+            let former = stream.claim.replace(key.epoch).filter(|former| *former != key.epoch);
+            let (name, path, transport) =
+                (stream.name.clone(), stream.path().cloned(), stream.rtp().map(|rtp| rtp.transport));
+            if let Some(former) = former {
+                self.revoke(&StreamRef::new(uid.clone(), former), Reason::Superseded, now);
+                if let Some(stream) = self.streams.get_mut(uid) {
+                    stream.claim = Some(key.epoch);
+                }
+            }
+            self.name_claim(&key, name, path, transport);
+            self.set_phase(&key, ClaimPhase::Acknowledged);
+            self.dirty.tell.insert(key);
+        }
+        self.mark(uid);
+        if !self.streams.contains_key(uid) {
+            self.dirty.streams.remove(uid);
+            self.dirty.statuses.remove(uid);
+        }
+    }
+
+    /// What only a worker knew of has an object: its numbers count for its namespace, its path is taken.
+    fn name_claim(
+        &mut self,
+        key: &StreamRef,
+        name: crate::ids::ObjectName,
+        path: Option<crate::ids::Path>,
+        transport: Option<crate::spec::RtpTransport>,
+    ) {
+        let Some(mut claim) = self.claims.remove(key) else { return };
+        if let (None, Some(lease)) = (&claim.name, &claim.lease)
+            && let Some(node) = self.nodes.get_mut(&claim.node)
+        {
+            let users = node.users.entry(lease.pool.clone()).or_default();
+            *users.entry(name.namespace.clone()).or_default() += 1 + u32::from(lease.ports.rtcp.is_some());
+        }
+        claim.name = Some(name);
+        if let (None, Some(path)) = (&claim.path, &path) {
+            self.paths.entry(path.clone()).or_default().claims.insert(key.clone());
+            self.dirty.paths.insert(path.clone());
+            claim.path = Some(path.clone());
+        }
+        if let Some(lease) = &mut claim.lease {
+            lease.transport = lease.transport.or(transport);
+        }
+        self.claims.insert(key.clone(), claim);
+    }
+
+    /// A person believes that streams without an object are gone: each is read.
+    pub(crate) fn believe_adopted(&mut self) {
+        let mut uids = BTreeSet::new();
+        for (key, claim) in &mut self.claims {
+            if claim.phase == (ClaimPhase::Adopted { held: true }) {
+                claim.phase = ClaimPhase::Adopted { held: false };
+                uids.insert(key.uid.clone());
+            }
+        }
+        for uid in uids {
+            self.read(&uid);
+        }
+    }
+
+    /// Sockets of no stream, and sockets that a claim has too many: told to be closed, and given to nobody meanwhile.
+    fn note_leaks(&mut self, name: &NodeName, leaks: &BTreeSet<u16>, now: Now) {
+        for &port in leaks {
+            let Some(node) = self.nodes.get(name) else { return };
+            match node.ledger.held(port) {
+                Some(Held::Quarantined(_) | Held::Leased { .. }) => {}
+                Some(Held::Cooling { .. }) | None => {
+                    self.counters.leaks_repaired += 1;
+                    let owner = "a socket of our worker for no stream".to_owned();
+                    self.quarantine(name, port, QuarantineCause::Leak, owner, now);
+                }
+            }
+            self.dirty.leaks.insert((name.clone(), port, None));
+        }
+    }
+
+    /// Leaked sockets that are closed by now.
+    fn end_leaks(
+        &mut self,
+        name: &NodeName,
+        leaks: &BTreeSet<u16>,
+        sockets: &BTreeMap<StreamRef, BTreeSet<u16>>,
+        now: Now,
+    ) {
+        let Some(node) = self.nodes.get(name) else { return };
+        let ended: Vec<u16> = node
+            .ledger
+            .quarantined()
+            .iter()
+            .copied()
+            .filter(|port| !leaks.contains(port) && !sockets.values().any(|open| open.contains(port)))
+            .filter(|port| match node.ledger.held(*port) {
+                Some(Held::Quarantined(quarantine)) => quarantine.cause == QuarantineCause::Leak,
+                Some(Held::Leased { .. } | Held::Cooling { .. }) | None => false,
+            })
+            .collect();
+        for port in ended {
+            self.cool(name, port, None, now);
+        }
+    }
+
+    /// `port` rests; `owner` may have it back.
+    fn cool(&mut self, name: &NodeName, port: u16, owner: Option<Owner>, now: Now) {
+        let until = now.mono + self.cooldown_of(name, port);
+        let pool = self.pools_with(name, port).into_iter().next().unwrap_or_default();
+        let Some(node) = self.nodes.get_mut(name) else { return };
+        node.ledger.set(port, Some(Held::Cooling { until, owner, pool }));
+        self.timers.set(Timer::Cooled(name.clone(), port), until);
+        self.touch_pools(name, Ports { rtp: port, rtcp: None });
+    }
+
+    /// Numbers closed under an earlier leader rest for what is left of their cooldown.
+    fn note_closed_before(&mut self, name: &NodeName, closed: &[Closed], now: Now) {
+        for Closed { stream, ports, ago } in closed {
+            let owner = self.streams.get(&stream.uid).and_then(|stream| {
+                let namespace = stream.name.namespace.clone();
+                Some(Owner { namespace, path: stream.path().cloned()? })
+            });
+            for &port in ports {
+                let cooldown = self.cooldown_of(name, port);
+                let unknown = self
+                    .nodes
+                    .get(name)
+                    .is_some_and(|node| node.ledger.held(port).is_none() && !node.ledger.was_held(port));
+                if unknown && *ago < cooldown && !self.pools_with(name, port).is_empty() {
+                    let earlier = Now { mono: now.mono.saturating_sub(*ago), ..now };
+                    self.cool(name, port, owner.clone(), earlier);
+                }
+            }
+        }
+    }
+
+    /// Two claims on one number: the one really bound stays, else the older; the other gets a new epoch and another port.
+    fn settle_contested(&mut self, name: &NodeName, sockets: &BTreeMap<StreamRef, BTreeSet<u16>>, now: Now) {
+        let Some(node) = self.nodes.get(name) else { return };
+        for port in node.ledger.contested().iter().copied().collect::<Vec<_>>() {
+            let Some(Held::Leased { claims, pool: _ }) = self.nodes[name].ledger.held(port).cloned() else {
+                continue;
+            };
+            let bound = claims.iter().find(|key| sockets.get(*key).is_some_and(|open| open.contains(&port)));
+            let oldest = claims.iter().min_by_key(|key| self.age(key));
+            let Some(winner) = bound.or(oldest).cloned() else { continue };
+            self.counters.contests += 1;
+            for key in claims.into_iter().filter(|key| *key != winner) {
+                // It has no socket there; what it is revoked for is the case that it is told of one.
+                self.drop_lease(&key, After::Cooling, now);
+                self.revoke(&key, Reason::PortContested, now);
+            }
+        }
+    }
+
+    fn age(&self, key: &StreamRef) -> (u64, u64) {
+        self.claims.get(key).map_or((u64::MAX, u64::MAX), |claim| (claim.since.0, claim.rank))
+    }
+}
+
+/// The numbers of one stream's sockets as a lease.
+fn ports_of(open: &BTreeSet<u16>) -> Option<Ports> {
+    let rtp = *open.first()?;
+    let rtcp = rtp.checked_add(1).filter(|odd| rtp % 2 == 0 && open.contains(odd));
+    Some(Ports { rtp, rtcp })
+}

@@ -1,0 +1,251 @@
+//! Objects that are there, have changed or are gone.
+
+use std::sync::Arc;
+
+use crate::event::{NodeObject, Now};
+use crate::ids::{Epoch, NodeName, ObjectName, PoolName, Term, Uid};
+use crate::pool::Pool;
+use crate::reason::Reason;
+use crate::spec::{PoolObject, StreamObject};
+use crate::state::State;
+use crate::status::Phase;
+use crate::stream::Stream;
+use crate::timers::Timer;
+
+/// How an object came to be seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A watch or a list: may be older than our own last write.
+    Watch,
+    /// A consistent read that was begun after our last write ended.
+    Read,
+}
+
+impl State {
+    /// A stream is there or has changed.
+    pub(crate) fn see_stream(&mut self, object: StreamObject, source: Source, now: Now) {
+        self.version_seen = self.version_seen.max(object.resource_version);
+        self.note_term_seen(Term(object.status.term));
+        let uid = object.uid.clone();
+        let Some(stream) = self.streams.get_mut(&uid) else {
+            self.meet_stream(object, now);
+            return;
+        };
+        // The version that is known already brings nothing, an older one would undo our own write.
+        if source == Source::Watch && object.resource_version <= stream.resource_version {
+            stream.passed_over |= object.resource_version < stream.resource_version;
+            self.counters.stale_events += u64::from(stream.passed_over);
+            return;
+        }
+        self.update_stream(uid, object, now);
+    }
+
+    fn meet_stream(&mut self, object: StreamObject, now: Now) {
+        let uid = object.uid.clone();
+        let arrival = self.next_rank();
+        let mut stream = Stream::new(object, arrival, now.mono);
+        let same_spec = stream.stored.observed_generation == stream.generation;
+        stream.idle = same_spec && stream.stored.phase == Phase::Idle;
+        stream.suspect = same_spec
+            && stream.stored.conditions.values().any(|condition| condition.reason == Reason::Suspect);
+        if let Some(spec) = stream.spec.clone().filter(|_| !stream.deleting) {
+            self.declare(&uid, stream.created_unix_ms, &stream.name.namespace.clone(), &spec);
+        }
+        self.streams.insert(uid.clone(), stream);
+        self.arm_quiet(&uid, now);
+        self.mark(&uid);
+        if self.is_recovered() {
+            self.recover_claim(&uid, now);
+        }
+    }
+
+    fn update_stream(&mut self, uid: Uid, object: StreamObject, now: Now) {
+        let StreamObject {
+            uid: _,
+            name,
+            resource_version,
+            generation,
+            created_unix_ms: _,
+            deleting,
+            touch,
+            spec,
+            status,
+        } = object;
+        let stream = self.streams.get_mut(&uid).expect("the caller has looked it up");
+        let declared = stream.spec.clone().filter(|_| !stream.deleting);
+        if stream.generation != generation || stream.touch != touch {
+            stream.idle = false;
+            stream.suspect = false;
+            stream.stuck.clear();
+            stream.retry_at = None;
+            stream.expiring = false;
+            stream.quiet_since = now.mono;
+        }
+        stream.name = name;
+        stream.resource_version = resource_version;
+        stream.generation = generation;
+        stream.deleting = deleting;
+        stream.touch = touch;
+        match spec {
+            Ok(spec) => {
+                stream.spec = Some(spec);
+                stream.refusal = None;
+            }
+            Err(refusal) => stream.refusal = Some(refusal),
+        }
+        let epoch_before = stream.epoch;
+        stream.epoch = stream.epoch.max(Epoch(status.epoch));
+        stream.stored = status;
+        stream.absent = None;
+        stream.passed_over = false;
+        let declares = stream.spec.clone().filter(|_| !stream.deleting);
+        let (created, namespace) = (stream.created_unix_ms, stream.name.namespace.clone());
+        self.held_absent.remove(&uid);
+        if declared != declares {
+            if let Some(spec) = declared {
+                self.undeclare(&uid, created, &namespace, &spec);
+            }
+            if let Some(spec) = declares {
+                self.declare(&uid, created, &namespace, &spec);
+            }
+        }
+        self.arm_quiet(&uid, now);
+        self.mark(&uid);
+        if self.is_recovered() {
+            self.compare_record(&uid, epoch_before, now);
+        }
+    }
+
+    /// A stream was deleted. Its claims go on until their workers have closed them.
+    pub(crate) fn lose_stream(&mut self, uid: &Uid, now: Now) {
+        self.block(uid, None);
+        let Some(stream) = self.streams.get(uid) else { return };
+        if let Some(spec) = stream.spec.clone().filter(|_| !stream.deleting) {
+            let (created, namespace) = (stream.created_unix_ms, stream.name.namespace.clone());
+            self.undeclare(uid, created, &namespace, &spec);
+        }
+        if let Some(epoch) = self.streams.get(uid).and_then(|stream| stream.claim) {
+            self.revoke(&crate::ids::StreamRef::new(uid.clone(), epoch), Reason::Deleted, now);
+        }
+        self.streams.remove(uid);
+        self.stranded.remove(uid);
+        self.held_absent.remove(uid);
+        self.dirty.streams.remove(uid);
+        self.dirty.statuses.remove(uid);
+        self.timers.cancel(&Timer::Quiet(uid.clone()));
+        self.timers.cancel(&Timer::Retry(uid.clone()));
+    }
+
+    /// A pool is there or has changed.
+    pub(crate) fn see_pool(&mut self, object: PoolObject) {
+        self.version_seen = self.version_seen.max(object.resource_version);
+        let name = object.name.clone();
+        match self.pools.get_mut(&name).filter(|pool| pool.uid == object.uid) {
+            None => {
+                self.pools.insert(name.clone(), Pool::new(object));
+            }
+            Some(pool) => {
+                let PoolObject {
+                    uid: _,
+                    name: _,
+                    resource_version,
+                    generation,
+                    created_unix_ms: _,
+                    spec,
+                    status,
+                } = object;
+                if resource_version <= pool.resource_version {
+                    return;
+                }
+                pool.resource_version = resource_version;
+                pool.stored = status;
+                // An echo of our own write changes nothing that a stream could notice.
+                let same = pool.generation == generation;
+                pool.generation = generation;
+                match spec {
+                    Ok(spec) => {
+                        pool.spec = Some(spec);
+                        pool.refusal = None;
+                    }
+                    Err(refusal) => pool.refusal = Some(refusal),
+                }
+                self.dirty.pools.insert(name.clone());
+                if same {
+                    return;
+                }
+            }
+        }
+        self.dirty.pools.insert(name);
+        self.dirty.shelves = true;
+        self.dirty.placement = true;
+    }
+
+    /// A pool was deleted. Its leases go on.
+    pub(crate) fn lose_pool(&mut self, name: &PoolName, uid: &Uid) {
+        if self.pools.get(name).is_none_or(|pool| pool.uid != *uid) {
+            return;
+        }
+        self.pools.remove(name);
+        self.timers.cancel(&Timer::PoolStatus(name.clone()));
+        self.dirty.pools.remove(name);
+        self.dirty.shelves = true;
+        self.dirty.placement = true;
+        let waiting: Vec<Uid> = self
+            .queues
+            .iter()
+            .filter(|(queue, _)| queue.pool == *name)
+            .flat_map(|(_, waiting)| waiting.iter().map(|(_, uid)| uid.clone()))
+            .collect();
+        for uid in waiting {
+            self.mark(&uid);
+        }
+    }
+
+    /// A node is there or has changed.
+    pub(crate) fn see_node(&mut self, object: NodeObject) {
+        let name = object.name.clone();
+        let node = self.nodes.entry(name.clone()).or_default();
+        if node.object.as_ref() == Some(&object) {
+            return;
+        }
+        let relabelled = node.object.as_ref().is_none_or(|before| before.labels != object.labels);
+        node.object = Some(object);
+        self.dirty.shelves |= relabelled;
+        self.dirty.placement = true;
+        self.mark_claims(&name);
+    }
+
+    /// A node was deleted. Frees nothing; ends a hold on its worker.
+    pub(crate) fn lose_node(&mut self, name: &NodeName) {
+        let Some(node) = self.nodes.get_mut(name) else { return };
+        node.object = None;
+        self.dirty.shelves = true;
+        self.mark_claims(name);
+    }
+
+    /// Streams on this node are to be looked at.
+    pub(crate) fn mark_claims(&mut self, name: &NodeName) {
+        let Some(node) = self.nodes.get(name) else { return };
+        let uids: Vec<Uid> = node.claims.iter().map(|claim| claim.uid.clone()).collect();
+        for uid in uids {
+            self.mark(&uid);
+        }
+    }
+
+    /// A token Secret has these hashes, or is gone.
+    pub(crate) fn see_secret(&mut self, name: ObjectName, token_sha256: Option<Arc<[[u8; 32]]>>) {
+        if self.secrets.get(&name) == token_sha256.as_ref() {
+            return;
+        }
+        match token_sha256 {
+            Some(hashes) => self.secrets.insert(name.clone(), hashes),
+            None => self.secrets.remove(&name),
+        };
+        for uid in self.secret_users.get(&name).cloned().unwrap_or_default() {
+            if let Some(path) = self.streams.get(&uid).and_then(|stream| stream.path()).cloned() {
+                self.dirty.paths.insert(path);
+            }
+            self.mark(&uid);
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Claims as they are on record: a new leader's start, and writes of others that turn up later.
+
+use crate::claim::{Claim, ClaimPhase, Lease};
+use crate::event::Now;
+use crate::ids::{Epoch, Ports, StreamRef, Uid};
+use crate::reason::Reason;
+use crate::state::{After, State};
+use crate::status::Assignment;
+
+impl State {
+    /// Whether claims have been rebuilt from the lists.
+    pub(crate) fn is_recovered(&self) -> bool {
+        self.lead.as_ref().is_some_and(|lead| lead.recovered)
+    }
+
+    /// Everything has been listed: takes each claim that is on record, then looks at everything once.
+    pub(crate) fn recover(&mut self, now: Now) {
+        let Some(lead) = &mut self.lead else { return };
+        lead.recovered = true;
+        let absent = std::mem::take(&mut lead.absent);
+        let uids: Vec<Uid> = self.streams.keys().cloned().collect();
+        for uid in &uids {
+            self.recover_claim(uid, now);
+            self.arm_quiet(uid, now);
+            self.mark(uid);
+        }
+        self.restock();
+        self.judge_absent(&absent, now);
+        self.dirty.paths.extend(self.paths.keys().cloned());
+        self.dirty.pools.extend(self.pools.keys().cloned());
+        self.dirty.nodes.extend(self.nodes.keys().cloned());
+    }
+
+    /// Takes the claim that is on a stream's record. Which process it was for is not: its worker's inventory decides.
+    pub(crate) fn recover_claim(&mut self, uid: &Uid, now: Now) {
+        let rank = self.next_rank();
+        let Some(stream) = self.streams.get_mut(uid) else { return };
+        let Some(assignment) = stream.stored.assignment.clone() else { return };
+        let Assignment { worker, pod_uid, node, addresses: _, since } = assignment;
+        let key = StreamRef::new(uid.clone(), Epoch(stream.stored.epoch));
+        let lease = stream.stored.ports.as_ref().map(|ports| Lease {
+            pool: ports.pool.clone(),
+            ports: Ports { rtp: ports.rtp, rtcp: ports.rtcp },
+            transport: Some(ports.transport),
+            source: None,
+        });
+        let path = stream.path().cloned().or_else(|| stream.stored.path.clone());
+        let name = Some(stream.name.clone());
+        let former = stream.claim.replace(key.epoch);
+        if let Some(former) = former.filter(|former| *former != key.epoch) {
+            self.revoke_former(&StreamRef::new(uid.clone(), former), &key, now);
+        }
+        if self.claims.contains_key(&key) {
+            return;
+        }
+        let claim = Claim {
+            stream: key,
+            name,
+            path,
+            node: node.clone(),
+            worker,
+            pod_uid,
+            boot: None,
+            since,
+            rank,
+            lease,
+            phase: ClaimPhase::Written,
+            told: None,
+            assign: None,
+        };
+        self.begin_claim(claim);
+        self.ask_again(&node);
+        self.dirty.shelves = true;
+    }
+
+    /// Another claim has taken the stream over.
+    fn revoke_former(&mut self, former: &StreamRef, current: &StreamRef, now: Now) {
+        self.revoke(former, Reason::Superseded, now);
+        if let Some(stream) = self.streams.get_mut(&current.uid) {
+            stream.claim = Some(current.epoch);
+        }
+    }
+
+    /// The record was seen anew: somebody else's claim on it counts, since somebody may have been told.
+    pub(crate) fn compare_record(&mut self, uid: &Uid, epoch_before: Epoch, now: Now) {
+        let Some(stream) = self.streams.get(uid) else { return };
+        let Some(assignment) = &stream.stored.assignment else { return };
+        let recorded = Epoch(stream.stored.epoch);
+        let key = StreamRef::new(uid.clone(), recorded);
+        match self.claims.get(&key) {
+            Some(claim) => {
+                let ports = stream.stored.ports.as_ref().map(|ports| (ports.rtp, ports.rtcp));
+                let same = claim.node == assignment.node
+                    && claim.worker == assignment.worker
+                    && claim.ports().map(|ports| (ports.rtp, ports.rtcp)) == ports;
+                if same || claim.may_be_known() {
+                    return;
+                }
+                // The same number was given out by somebody else, and theirs is on record: ours can't be any more.
+                self.end_claim(&key, After::Free, now);
+                self.recover_claim(uid, now);
+            }
+            None if recorded > epoch_before => self.recover_claim(uid, now),
+            // We know that it has ended; the record is put right by the next write.
+            None => {}
+        }
+    }
+
+    /// A worker's inventory is needed anew.
+    pub(crate) fn ask_again(&mut self, node: &crate::ids::NodeName) {
+        if let Some(session) = self.worker_mut(node).and_then(|worker| worker.session.as_mut()) {
+            session.compared = false;
+            self.dirty.nodes.insert(node.clone());
+        }
+    }
+}

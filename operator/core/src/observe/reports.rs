@@ -1,0 +1,321 @@
+//! What happened on a worker.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::action::{Action, ObjectRef, Severity};
+use crate::claim::ClaimPhase;
+use crate::event::{Closed, Holder, HostPorts, Now, Report};
+use crate::ids::{NodeName, Ports, Protocol, SessionId, StreamRef};
+use crate::ledger::{Held, QuarantineCause};
+use crate::limits;
+use crate::reason::Reason;
+use crate::state::{After, State};
+use crate::status::{Failover, ProblemSource, Publisher};
+use crate::timers::Timer;
+
+/// A number that could not be bound, as reported.
+struct Failure {
+    stream: StreamRef,
+    port: u16,
+    protocol: Protocol,
+    error: Arc<str>,
+    holder: Option<Holder>,
+}
+
+impl State {
+    /// Something happened on a worker.
+    pub(crate) fn note_report(&mut self, session: SessionId, report: Report, now: Now) {
+        let Some(node) = self.hear(session, now) else { return };
+        if !self.is_recovered() {
+            return;
+        }
+        match report {
+            Report::Assigned { stream, ports } => self.note_assigned(&node, &stream, ports, now),
+            Report::BindFailed { stream, port, protocol, error, holder, own } => {
+                let failure = Failure { stream, port, protocol, error, holder };
+                if own {
+                    self.note_own_clash(&node, failure, now)
+                } else {
+                    self.note_conflict(&node, failure, now)
+                }
+            }
+            Report::Closed(Closed { stream, ports: _, ago: _ }) => self.note_closed(&node, &stream, now),
+            Report::Publisher { stream, publisher, reason } => {
+                self.note_publisher(&node, &stream, publisher, reason)
+            }
+            Report::Media { stream, live } => self.note_media(&node, &stream, live, now),
+            Report::Scan { holders, host } => self.note_scan(&node, holders, host, now),
+            Report::ShardStuck { shard: _, verdict: _, streams } => self.note_stuck(&node, &streams, now),
+        }
+    }
+
+    /// The claim that `stream` has on this node. Word of other nodes' claims frees nothing.
+    pub(crate) fn claim_on(&self, node: &NodeName, stream: &StreamRef) -> bool {
+        self.claims.get(stream).is_some_and(|claim| claim.node == *node)
+    }
+
+    fn note_assigned(&mut self, node: &NodeName, key: &StreamRef, ports: Option<Ports>, now: Now) {
+        if !self.claim_on(node, key) {
+            return;
+        }
+        let Some(claim) = self.claims.get(key) else { return };
+        if claim.phase != ClaimPhase::Told {
+            return;
+        }
+        if claim.ports() != ports {
+            // Not what was asked for: the inventory will show what it has.
+            self.ask_again(node);
+            return;
+        }
+        self.acknowledge(key, now);
+    }
+
+    /// The worker has it in force.
+    pub(crate) fn acknowledge(&mut self, key: &StreamRef, now: Now) {
+        self.set_phase(key, ClaimPhase::Acknowledged);
+        self.timers.cancel(&Timer::AnswerDue(key.clone()));
+        if let Some(path) = self.claims.get(key).and_then(|claim| claim.path.clone()) {
+            self.dirty.paths.insert(path);
+        }
+        let to = self.claims.get(key).map(|claim| claim.worker.clone());
+        let Some(stream) = self.streams.get_mut(&key.uid).filter(|stream| stream.claim == Some(key.epoch))
+        else {
+            return;
+        };
+        if let (Some(moving), Some(to)) = (stream.moving.take(), to) {
+            let gap = now.mono.saturating_sub(moving.last_heard);
+            stream.last_failover = Some(Failover {
+                at: moving.at,
+                from: moving.from,
+                to,
+                reason: moving.reason,
+                gap_ms: Some(u64::try_from(gap.as_millis()).unwrap_or(u64::MAX)),
+            });
+        }
+        if !stream.live {
+            stream.quiet_since = now.mono;
+        }
+        self.arm_quiet(&key.uid, now);
+    }
+
+    /// The worker has closed it, or had it not.
+    pub(crate) fn note_closed(&mut self, node: &NodeName, key: &StreamRef, now: Now) {
+        if self.claim_on(node, key) && self.claims.get(key).is_some_and(|claim| claim.may_be_known()) {
+            self.end_claim(key, After::Cooling, now);
+        }
+    }
+
+    /// Somebody else holds a number: it is set aside, and the next one leased in this plan.
+    fn note_conflict(&mut self, node: &NodeName, failure: Failure, now: Now) {
+        let Failure { stream: key, port, protocol, error, holder } = failure;
+        self.counters.bind_failures += 1;
+        if !self.claim_on(node, &key)
+            || self.ports_of(&key).is_none_or(|ports| ports.numbers().all(|p| p != port))
+        {
+            return;
+        }
+        let owner = holder.map_or_else(|| error.to_string(), |holder| holder.describe());
+        if let Some((object, pool)) = self.stream_ref(&key).zip(self.pool_of(&key)) {
+            let note = format!(
+                "port {port}/{protocol} of pool {pool} on node {node} is held by {owner}; another number is leased. \
+                 End that process, or list the port in the pool's spec.reserved"
+            );
+            self.outbox.push(Action::Emit {
+                object,
+                reason: Reason::BindFailed,
+                severity: Severity::Warning,
+                note,
+            });
+        }
+        // Nothing was ever received on them: the other number of a pair needs no rest.
+        self.end_claim(&key, After::Free, now);
+        let taken = self.nodes.get(node).and_then(|node| node.ledger.held(port)).is_some();
+        if !taken {
+            let cause = QuarantineCause::Foreign(ProblemSource::BindFailed);
+            self.quarantine(node, port, cause, owner, now);
+        }
+    }
+
+    /// Another stream of the same worker has the number: no cause for quarantine.
+    fn note_own_clash(&mut self, node: &NodeName, failure: Failure, now: Now) {
+        self.counters.bind_failures += 1;
+        self.counters.own_clashes += 1;
+        if self.claim_on(node, &failure.stream) {
+            // Who has it is not known here, or it would not have been leased: it rests until the inventory says.
+            self.end_claim(&failure.stream, After::Cooling, now);
+            self.forget_owner(node, failure.port);
+            self.ask_again(node);
+        }
+    }
+
+    /// Nobody takes a cooling number back.
+    pub(crate) fn forget_owner(&mut self, node: &NodeName, port: u16) {
+        let Some(node) = self.nodes.get_mut(node) else { return };
+        if let Some(Held::Cooling { until, owner: _, pool }) = node.ledger.held(port).cloned() {
+            node.ledger.set(port, Some(Held::Cooling { until, owner: None, pool }));
+        }
+    }
+
+    fn note_publisher(
+        &mut self,
+        node: &NodeName,
+        key: &StreamRef,
+        publisher: Option<Publisher>,
+        reason: Arc<str>,
+    ) {
+        if !self.claim_on(node, key) {
+            return;
+        }
+        let Some(stream) = self.streams.get_mut(&key.uid).filter(|stream| stream.claim == Some(key.epoch))
+        else {
+            return;
+        };
+        stream.ended = if publisher.is_none() && !reason.is_empty() { Some(reason) } else { None };
+        stream.publisher = publisher;
+        self.dirty.statuses.insert(key.uid.clone());
+    }
+
+    fn note_media(&mut self, node: &NodeName, key: &StreamRef, live: bool, now: Now) {
+        if !self.claim_on(node, key) {
+            return;
+        }
+        let Some(stream) = self.streams.get_mut(&key.uid).filter(|stream| stream.claim == Some(key.epoch))
+        else {
+            return;
+        };
+        if stream.live && !live {
+            stream.quiet_since = now.mono;
+        }
+        stream.live = live;
+        self.arm_quiet(&key.uid, now);
+        self.dirty.statuses.insert(key.uid.clone());
+    }
+
+    /// The next time that this stream may have been without media too long.
+    pub(crate) fn arm_quiet(&mut self, uid: &crate::ids::Uid, now: Now) {
+        let timer = Timer::Quiet(uid.clone());
+        let Some(stream) = self.streams.get(uid) else { return };
+        let Some(spec) = stream.spec.as_ref().filter(|spec| !stream.live && !spec.paused) else {
+            self.timers.cancel(&timer);
+            return;
+        };
+        let release = spec.release_after_idle.filter(|_| stream.rtp().is_some() && !stream.idle);
+        let delete = spec.ttl_after_idle.filter(|_| !stream.expiring);
+        let due = release.into_iter().chain(delete).map(|after| stream.quiet_since + after).min();
+        match due {
+            Some(due) => self.timers.set(timer, due.max(now.mono)),
+            None => self.timers.cancel(&timer),
+        }
+    }
+
+    /// The foreign sockets of a host, complete.
+    pub(crate) fn note_scan(&mut self, name: &NodeName, holders: Vec<Holder>, host: HostPorts, now: Now) {
+        let Some(node) = self.nodes.get_mut(name) else { return };
+        node.holders = holders.into_iter().map(|holder| ((holder.port, holder.protocol), holder)).collect();
+        if node.host != host {
+            node.host = host;
+            let pools: Vec<_> = node.ledger.shelves().keys().cloned().collect();
+            self.dirty.pools.extend(pools);
+        }
+        self.quarantine_seen(name, now);
+        self.judge_quarantined(name, now);
+    }
+
+    /// Free numbers on which the scan shows a foreign socket are not given to anybody.
+    fn quarantine_seen(&mut self, name: &NodeName, now: Now) {
+        let Some(node) = self.nodes.get(name) else { return };
+        let mut seen: Vec<(u16, String)> = Vec::new();
+        for ((port, _), holder) in &node.holders {
+            let ours = node.ledger.shelves().values().any(|shelf| shelf.numbers().contains(*port));
+            let known = seen.last().is_some_and(|(last, _)| last == port);
+            if ours && !known && node.ledger.held(*port).is_none() {
+                seen.push((*port, holder.describe()));
+            }
+        }
+        let pools: Vec<_> = node.ledger.shelves().keys().cloned().collect();
+        self.dirty.pools.extend(pools);
+        for (port, owner) in seen {
+            let cause = QuarantineCause::Foreign(ProblemSource::HostScan);
+            self.quarantine(name, port, cause, owner, now);
+        }
+    }
+
+    /// Quarantine ends when two scans, a cooldown apart, see the number free.
+    fn judge_quarantined(&mut self, name: &NodeName, now: Now) {
+        let Some(node) = self.nodes.get(name) else { return };
+        let quarantined: Vec<u16> = node.ledger.quarantined().iter().copied().collect();
+        for port in quarantined {
+            let cooldown = self.cooldown_of(name, port);
+            let Some(node) = self.nodes.get_mut(name) else { return };
+            let Some(Held::Quarantined(quarantine)) = node.ledger.held(port).cloned() else { continue };
+            match quarantine.cause {
+                QuarantineCause::Leak => continue,
+                QuarantineCause::Foreign(_) => {}
+            }
+            let seen = node.holder(port).map(Holder::describe);
+            let clean_since = match (seen.is_some(), quarantine.clean_since) {
+                (true, _) => None,
+                (false, since) => Some(since.unwrap_or(now.mono)),
+            };
+            if clean_since.is_some_and(|since| since < now.mono && now.mono >= since + cooldown) {
+                node.ledger.set(port, None);
+                self.settle_free(name, port, now);
+                continue;
+            }
+            if clean_since.is_some() && quarantine.clean_since.is_none() {
+                // It may be tried now where nothing else is free.
+                self.dirty.wake.extend(self.pools_with(name, port));
+            }
+            let owner = seen.unwrap_or(quarantine.owner.clone());
+            if clean_since != quarantine.clean_since || owner != quarantine.owner {
+                let next = crate::ledger::Quarantine { clean_since, owner, ..quarantine };
+                if let Some(node) = self.nodes.get_mut(name) {
+                    node.ledger.set(port, Some(Held::Quarantined(next)));
+                }
+            }
+        }
+    }
+
+    /// How long a number of this node rests.
+    pub(crate) fn cooldown_of(&self, name: &NodeName, port: u16) -> Duration {
+        let pools = self.pools_with(name, port);
+        let cooldown =
+            pools.iter().find_map(|pool| self.pools.get(pool)?.spec.as_ref().map(|spec| spec.cooldown));
+        cooldown.unwrap_or(limits::COOLDOWN_DEFAULT)
+    }
+
+    /// Pools that have this number on this node.
+    pub(crate) fn pools_with(&self, name: &NodeName, port: u16) -> Vec<crate::ids::PoolName> {
+        let Some(node) = self.nodes.get(name) else { return Vec::new() };
+        let with = node.ledger.shelves().iter().filter(|(_, shelf)| shelf.numbers().contains(port));
+        with.map(|(pool, _)| pool.clone()).collect()
+    }
+
+    /// A shard stopped ticking: what sat on it is remembered, for the case that its process aborts.
+    fn note_stuck(&mut self, node: &NodeName, streams: &[StreamRef], now: Now) {
+        let Some(boot) = self.worker(node).map(|worker| worker.boot.clone()) else { return };
+        for key in streams {
+            if !self.claim_on(node, key) {
+                continue;
+            }
+            let Some(stream) = self.streams.get_mut(&key.uid) else { continue };
+            stream.stuck.retain(|(at, _)| now.mono < *at + limits::SUSPECT_WINDOW);
+            if stream.stuck.iter().all(|(_, before)| *before != boot) {
+                stream.stuck.push((now.mono, boot.clone()));
+            }
+        }
+    }
+
+    fn ports_of(&self, key: &StreamRef) -> Option<Ports> {
+        self.claims.get(key)?.ports()
+    }
+
+    fn pool_of(&self, key: &StreamRef) -> Option<crate::ids::PoolName> {
+        self.claims.get(key)?.lease.as_ref().map(|lease| lease.pool.clone())
+    }
+
+    fn stream_ref(&self, key: &StreamRef) -> Option<ObjectRef> {
+        self.stream_name(&key.uid).map(|name| ObjectRef::Stream { uid: key.uid.clone(), name })
+    }
+}

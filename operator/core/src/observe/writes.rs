@@ -1,0 +1,296 @@
+//! How writes end. A claim is on record only when its write is known to be.
+
+use crate::action::{Action, ObjectRef, Severity};
+use crate::claim::ClaimPhase;
+use crate::event::{Now, WriteOutcome};
+use crate::ids::{Epoch, PoolName, ResourceVersion, StreamRef, Term, Uid, WriteId};
+use crate::limits;
+use crate::observe::objects::Source;
+use crate::reason::Reason;
+use crate::spec::StreamObject;
+use crate::state::{After, State, Write};
+use crate::status::{Conditions, PoolStatus, StreamStatus};
+use crate::stream::Reading;
+use crate::timers::Timer;
+
+impl State {
+    /// A write ended.
+    pub(crate) fn note_write(&mut self, id: WriteId, outcome: WriteOutcome, now: Now) {
+        // Writes of an earlier lead are not ours to follow any more.
+        let Some(write) = self.writes.remove(&id) else { return };
+        match &outcome {
+            WriteOutcome::Written { resource_version } => {
+                self.version_seen = self.version_seen.max(*resource_version);
+            }
+            WriteOutcome::Conflict => self.counters.write_conflicts += 1,
+            WriteOutcome::Refused { .. } => self.counters.write_refusals += 1,
+            WriteOutcome::Unknown => self.counters.writes_unknown += 1,
+            WriteOutcome::NotFound => {}
+        }
+        match write {
+            Write::Stream { uid, status, claim } => {
+                self.note_stream_write(&uid, id, *status, claim, outcome, now)
+            }
+            Write::Pool { name, uid, status } => self.note_pool_write(&name, &uid, *status, outcome, now),
+            Write::Delete { uid } => match outcome {
+                // The watch says when it is gone.
+                WriteOutcome::Written { .. } | WriteOutcome::NotFound => {}
+                WriteOutcome::Conflict | WriteOutcome::Refused { .. } | WriteOutcome::Unknown => {
+                    if let Some(stream) = self.streams.get_mut(&uid) {
+                        stream.expiring = false;
+                        self.timers.set(Timer::Quiet(uid), now.mono + limits::RETRY_AFTER);
+                    }
+                }
+            },
+        }
+    }
+
+    fn note_stream_write(
+        &mut self,
+        uid: &Uid,
+        id: WriteId,
+        status: StreamStatus,
+        claim: Option<StreamRef>,
+        outcome: WriteOutcome,
+        now: Now,
+    ) {
+        let claim = claim
+            .filter(|key| self.claims.get(key).is_some_and(|claim| claim.phase == ClaimPhase::Writing(id)));
+        if let Some(stream) = self.streams.get_mut(uid) {
+            stream.write = None;
+        }
+        self.requeue(uid);
+        match outcome {
+            WriteOutcome::Written { resource_version } => {
+                self.note_written(uid, resource_version, status);
+                if let Some(key) = claim {
+                    self.set_phase(&key, ClaimPhase::Written);
+                    self.dirty.tell.insert(key.clone());
+                    if let Some(path) = self.claims.get(&key).and_then(|claim| claim.path.clone()) {
+                        self.dirty.paths.insert(path);
+                    }
+                    // What changed while the write was under way is looked at now.
+                    self.mark(uid);
+                }
+            }
+            WriteOutcome::Conflict => {
+                // Not written, told to nobody: it may be written again on top of what is there.
+                if let Some(key) = claim {
+                    self.set_phase(&key, ClaimPhase::Reserved);
+                }
+                self.read(uid);
+            }
+            WriteOutcome::Unknown => {
+                if let Some(key) = claim {
+                    self.set_phase(&key, ClaimPhase::Reading);
+                }
+                self.read(uid);
+            }
+            WriteOutcome::Refused { message } => {
+                if let Some(key) = claim {
+                    self.end_claim(&key, After::Free, now);
+                }
+                self.note_refused(uid, message, now);
+            }
+            // Gone, or another object has its name: the watch, or the read, tells.
+            WriteOutcome::NotFound => {
+                if let Some(key) = claim {
+                    self.set_phase(&key, ClaimPhase::Reserved);
+                }
+                self.read(uid);
+            }
+        }
+    }
+
+    fn note_written(&mut self, uid: &Uid, resource_version: ResourceVersion, status: StreamStatus) {
+        let Some(stream) = self.streams.get_mut(uid) else { return };
+        let object = ObjectRef::Stream { uid: uid.clone(), name: stream.name.clone() };
+        let emits = transitions(&object, &stream.stored.conditions, &status.conditions);
+        // The watch may have been faster than the answer.
+        if resource_version >= stream.resource_version {
+            stream.resource_version = resource_version;
+            *stream.stored = status;
+        }
+        self.outbox.extend(emits);
+    }
+
+    fn note_refused(&mut self, uid: &Uid, message: String, now: Now) {
+        let Some(stream) = self.streams.get_mut(uid) else { return };
+        stream.retry_at = Some(now.mono + limits::RETRY_AFTER);
+        let object = ObjectRef::Stream { uid: uid.clone(), name: stream.name.clone() };
+        let note = format!("the API refused the status: {message}");
+        self.outbox.push(Action::Emit {
+            object,
+            reason: Reason::WriteRefused,
+            severity: Severity::Warning,
+            note,
+        });
+        self.timers.set(Timer::Retry(uid.clone()), now.mono + limits::RETRY_AFTER);
+        self.read(uid);
+        self.mark(uid);
+    }
+
+    fn note_pool_write(
+        &mut self,
+        name: &PoolName,
+        uid: &Uid,
+        status: PoolStatus,
+        outcome: WriteOutcome,
+        now: Now,
+    ) {
+        let Some(pool) = self.pools.get_mut(name).filter(|pool| pool.uid == *uid) else { return };
+        pool.write = None;
+        match outcome {
+            WriteOutcome::Written { resource_version } => {
+                let object = ObjectRef::Pool { uid: uid.clone(), name: name.clone() };
+                self.outbox.extend(transitions(&object, &pool.stored.conditions, &status.conditions));
+                if resource_version >= pool.resource_version {
+                    pool.resource_version = resource_version;
+                    *pool.stored = status;
+                }
+                self.dirty.pools.insert(name.clone());
+            }
+            // Nothing depends on it: the watch brings what is there, then it is written again.
+            WriteOutcome::Conflict
+            | WriteOutcome::Refused { .. }
+            | WriteOutcome::NotFound
+            | WriteOutcome::Unknown => {
+                self.timers.set(Timer::PoolStatus(name.clone()), now.mono + self.config.pool_status_every);
+            }
+        }
+    }
+
+    /// A read was answered.
+    pub(crate) fn note_confirmed(&mut self, uid: &Uid, found: Option<StreamObject>, now: Now) {
+        let mut source = Source::Read;
+        if let Some(stream) = self.streams.get_mut(uid) {
+            // An answer that may be older than our own write is no better than the watch.
+            if stream.reading == Some(Reading::BesideWrite) {
+                source = Source::Watch;
+            }
+            stream.reading = None;
+        }
+        self.requeue(uid);
+        match found.filter(|object| object.uid == *uid) {
+            // Only a person can say that a stream is gone when too many are lacking.
+            None if self.held_absent.contains(uid) => {}
+            None => {
+                self.lose_stream(uid, now);
+                self.settle_adopted(uid, now);
+            }
+            Some(object) => {
+                self.see_stream(object, source, now);
+                self.settle_read_claim(uid);
+                self.settle_adopted(uid, now);
+            }
+        }
+    }
+
+    /// What waited for the end of a write or a read goes on.
+    pub(crate) fn requeue(&mut self, uid: &Uid) {
+        let Some(stream) = self.streams.get(uid) else { return };
+        self.dirty.statuses.insert(uid.clone());
+        let Some(epoch) = stream.claim else { return };
+        let key = StreamRef::new(uid.clone(), epoch);
+        if let Some(claim) = self.claims.get(&key).filter(|claim| claim.phase == ClaimPhase::Reserved) {
+            self.dirty.claims.insert((claim.rank, key));
+        }
+    }
+
+    /// The claim whose write had an unknown outcome: it is on record, or is written again.
+    fn settle_read_claim(&mut self, uid: &Uid) {
+        let Some(stream) = self.streams.get(uid) else { return };
+        let Some(epoch) = stream.claim else { return };
+        let key = StreamRef::new(uid.clone(), epoch);
+        let recorded = Epoch(stream.stored.epoch) == epoch && Term(stream.stored.term) == self.term();
+        if self.claims.get(&key).is_none_or(|claim| claim.phase != ClaimPhase::Reading) {
+            return;
+        }
+        if recorded && stream.stored.assignment.is_some() {
+            self.set_phase(&key, ClaimPhase::Written);
+            self.dirty.tell.insert(key.clone());
+        } else {
+            self.set_phase(&key, ClaimPhase::Reserved);
+        }
+        self.mark(uid);
+    }
+
+    /// A claim has come further. Those to be written are queued.
+    pub(crate) fn set_phase(&mut self, key: &StreamRef, phase: ClaimPhase) {
+        let Some(claim) = self.claims.get_mut(key) else { return };
+        let queued = phase == ClaimPhase::Reserved;
+        claim.phase = phase;
+        if queued {
+            self.dirty.claims.insert((claim.rank, key.clone()));
+        }
+        if let Some(worker) = self.nodes.get_mut(&claim.node).and_then(|node| node.worker.as_mut()) {
+            worker.digest = None;
+        }
+        self.mark(&key.uid.clone());
+    }
+}
+
+/// An event for each condition that turned for the worse, one for each reason.
+fn transitions(object: &ObjectRef, before: &Conditions, after: &Conditions) -> Vec<Action> {
+    let mut emits: Vec<Action> = Vec::new();
+    for (kind, condition) in after {
+        let was = before.get(kind);
+        let changed = was.is_none_or(|was| was.status != condition.status || was.reason != condition.reason);
+        if changed && condition.status == kind.is_alarm() && is_told(condition.reason) {
+            let (severity, note) = (Severity::Warning, condition.message.clone());
+            let emit = Action::Emit { object: object.clone(), reason: condition.reason, severity, note };
+            if !emits.contains(&emit) {
+                emits.push(emit);
+            }
+        }
+    }
+    emits
+}
+
+/// Whether a bad condition of this reason is news. Steps on the way, and what people did themselves, are not.
+fn is_told(reason: Reason) -> bool {
+    match reason {
+        Reason::InvalidSpec
+        | Reason::NotSupported
+        | Reason::PathConflict
+        | Reason::PathNotGranted
+        | Reason::Overlap
+        | Reason::PoolNotFound
+        | Reason::PoolNotAccepted
+        | Reason::NamespaceNotAllowed
+        | Reason::PoolExhausted
+        | Reason::NoWorker
+        | Reason::WorkerUnheard
+        | Reason::WorkerLost
+        | Reason::Idle
+        | Reason::Suspect
+        | Reason::TokenSecretNotFound
+        | Reason::NoNode
+        | Reason::AboveThreshold
+        | Reason::LeasesOutside
+        | Reason::ForeignHolder
+        | Reason::EphemeralRange
+        | Reason::NodePortRange => true,
+        Reason::Accepted
+        | Reason::Leased
+        | Reason::Assigned
+        | Reason::Assigning
+        | Reason::Claiming
+        | Reason::WorkerRestarted
+        | Reason::Paused
+        | Reason::Media
+        | Reason::NoPublisher
+        | Reason::Stalled
+        | Reason::Deleted
+        | Reason::SpecChanged
+        | Reason::BindFailed
+        | Reason::PortContested
+        | Reason::Superseded
+        | Reason::Leak
+        | Reason::TtlExpired
+        | Reason::Available
+        | Reason::AbsenceHeld
+        | Reason::ListWentBack
+        | Reason::WriteRefused => false,
+    }
+}

@@ -1,0 +1,115 @@
+//! Telling workers what is on record: assignments and revocations.
+
+use crate::action::{Assign, AssignedSource, Command, Tokens};
+use crate::claim::{ClaimPhase, Told};
+use crate::event::Now;
+use crate::ids::{ObjectName, StreamRef};
+use crate::reason::Reason;
+use crate::spec::Source;
+use crate::state::State;
+use crate::stream::Stream;
+use crate::timers::Timer;
+
+impl State {
+    /// Tells each worker of the claims that changed. What can't be told by now is told when its inventory is compared.
+    pub(super) fn tell_workers(&mut self, now: Now) {
+        while let Some(key) = self.dirty.tell.pop_first() {
+            let Some(claim) = self.claims.get(&key) else { continue };
+            let Some(worker) = self.worker(&claim.node) else { continue };
+            let same_process = claim.boot.as_ref().is_none_or(|boot| *boot == worker.boot);
+            if !worker.known || !same_process {
+                continue;
+            }
+            match &claim.phase {
+                ClaimPhase::Written | ClaimPhase::Told | ClaimPhase::Acknowledged => {
+                    // Read from a status: the inventory decides whose process it was.
+                    if claim.boot.is_some() {
+                        self.assign(&key, now);
+                    }
+                }
+                ClaimPhase::Revoking(reason) => {
+                    let reason = *reason;
+                    self.unassign(&key, reason, now);
+                }
+                ClaimPhase::Reserved
+                | ClaimPhase::Writing(_)
+                | ClaimPhase::Reading
+                | ClaimPhase::Adopted { held: _ } => {}
+            }
+        }
+    }
+
+    fn assign(&mut self, key: &StreamRef, now: Now) {
+        let Some(assign) = self.assign_of(key) else { return };
+        let Some(node) = self.claims.get(key).map(|claim| claim.node.clone()) else { return };
+        let assign = Box::new(assign);
+        let Some(sequence) = self.command(&node, Command::Assign(assign.clone())) else { return };
+        let Some(claim) = self.claims.get_mut(key) else { return };
+        claim.told = Some(Told { sequence, at: now.mono });
+        claim.assign = Some(assign);
+        if claim.phase == ClaimPhase::Written {
+            self.set_phase(key, ClaimPhase::Told);
+        }
+        if self.claims.get(key).is_some_and(|claim| claim.phase == ClaimPhase::Told) {
+            self.timers.set(Timer::AnswerDue(key.clone()), now.mono + self.config.answer_after);
+        }
+    }
+
+    fn unassign(&mut self, key: &StreamRef, reason: Reason, now: Now) {
+        let Some(node) = self.claims.get(key).map(|claim| claim.node.clone()) else { return };
+        let command = Command::Revoke { stream: key.clone(), reason };
+        let Some(sequence) = self.command(&node, command) else { return };
+        if let Some(claim) = self.claims.get_mut(key) {
+            claim.told = Some(Told { sequence, at: now.mono });
+        }
+        self.timers.set(Timer::AnswerDue(key.clone()), now.mono + self.config.answer_after);
+    }
+
+    /// What the worker of a claim is to be told.
+    pub(super) fn assign_of(&self, key: &StreamRef) -> Option<Assign> {
+        let claim = self.claims.get(key)?;
+        let stream = self.streams.get(&key.uid)?;
+        let spec = stream.spec.as_ref()?;
+        let (publish_tokens, play_tokens) = self.tokens_of(stream)?;
+        let source = match (&spec.source, claim.ports()) {
+            (Source::Push { protocols }, _) => AssignedSource::Push { protocols: protocols.clone() },
+            (Source::Rtp(source), Some(ports)) => AssignedSource::Rtp { source: source.clone(), ports },
+            (Source::Rtp(_), None) => return None,
+        };
+        Some(Assign {
+            stream: key.clone(),
+            path: spec.path.clone(),
+            name: stream.name.clone(),
+            created_unix_ms: stream.created_unix_ms,
+            publish: spec.publish.clone(),
+            publish_tokens,
+            play: spec.play.clone(),
+            play_tokens,
+            source,
+        })
+    }
+
+    /// Who may publish, who may play.
+    pub(super) fn tokens_of(&self, stream: &Stream) -> Option<(Tokens, Tokens)> {
+        let spec = stream.spec.as_ref()?;
+        let tokens = |secret: &Option<std::sync::Arc<str>>| match secret {
+            None => Tokens::Open,
+            Some(name) => {
+                let secret = ObjectName::new(stream.name.namespace.clone(), name.clone());
+                // A Secret that is not there lets nobody in.
+                Tokens::Required(self.secrets.get(&secret).cloned().unwrap_or_default())
+            }
+        };
+        Some((tokens(&spec.publish.token_secret), tokens(&spec.play.token_secret)))
+    }
+
+    /// The first Secret that a stream names and that is not there.
+    pub(super) fn missing_secret(&self, stream: &Stream) -> Option<ObjectName> {
+        let spec = stream.spec.as_ref()?;
+        [&spec.publish.token_secret, &spec.play.token_secret]
+            .into_iter()
+            .flatten()
+            .map(|name| ObjectName::new(stream.name.namespace.clone(), name.clone()))
+            .find(|secret| !self.secrets.contains_key(secret))
+    }
+}

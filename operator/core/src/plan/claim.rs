@@ -1,0 +1,205 @@
+//! One stream at a time: does it have the claim that it should have? A claim is taken here before anybody is told.
+
+use crate::claim::{Claim, ClaimPhase, Lease};
+use crate::event::Now;
+use crate::ids::{Epoch, NodeName, StreamRef, Uid};
+use crate::plan::place::Place;
+use crate::reason::Reason;
+use crate::state::{State, unix};
+use crate::status::Failover;
+use crate::stream::{Blocked, Moving};
+
+impl State {
+    /// Looks at one stream: takes a claim, ends one, or leaves things as they are.
+    pub(super) fn settle(&mut self, uid: &Uid, now: Now) {
+        if !self.streams.contains_key(uid) {
+            return;
+        }
+        let current = self.current_claim(uid);
+        match (self.wish(uid), current) {
+            (Err(reason), current) => {
+                self.block(uid, None);
+                if let Some(key) = current {
+                    self.stop(&key, reason, now);
+                }
+            }
+            (Ok(()), Some(key)) => {
+                self.block(uid, None);
+                self.keep(uid, &key, now);
+            }
+            (Ok(()), None) => self.start(uid, now),
+        }
+    }
+
+    /// Takes a stream off its worker. A claim whose write is under way waits for its outcome.
+    fn stop(&mut self, key: &StreamRef, reason: Reason, now: Now) {
+        let Some(claim) = self.claims.get(key) else { return };
+        match claim.phase {
+            ClaimPhase::Writing(_) | ClaimPhase::Reading => {}
+            ClaimPhase::Reserved
+            | ClaimPhase::Written
+            | ClaimPhase::Told
+            | ClaimPhase::Acknowledged
+            | ClaimPhase::Revoking(_)
+            | ClaimPhase::Adopted { held: _ } => {
+                if let Some(stream) = self.streams.get_mut(&key.uid) {
+                    stream.live = false;
+                    stream.publisher = None;
+                    stream.ended = None;
+                    stream.moving = None;
+                }
+                self.revoke(key, reason, now);
+            }
+        }
+    }
+
+    /// A stream with a claim: is it still the right one, and does its worker know what it should?
+    fn keep(&mut self, uid: &Uid, key: &StreamRef, now: Now) {
+        let (Some(stream), Some(claim)) = (self.streams.get(uid), self.claims.get(key)) else { return };
+        if !self.fits(stream, claim) {
+            self.stop(key, Reason::SpecChanged, now);
+            return;
+        }
+        let node = claim.node.clone();
+        match claim.phase {
+            ClaimPhase::Reserved => {
+                if !self.can_take(&node) {
+                    self.revoke(key, Reason::WorkerLost, now);
+                    return;
+                }
+                self.dirty.claims.insert((claim.rank, key.clone()));
+            }
+            ClaimPhase::Written | ClaimPhase::Told | ClaimPhase::Acknowledged => {
+                if self.is_lost(&node) {
+                    self.fail_over(uid, key, &node, now);
+                    return;
+                }
+                if self.assign_of(key).map(Box::new) != self.claims[key].assign {
+                    self.dirty.tell.insert(key.clone());
+                }
+            }
+            ClaimPhase::Writing(_)
+            | ClaimPhase::Reading
+            | ClaimPhase::Revoking(_)
+            | ClaimPhase::Adopted { held: _ } => {}
+        }
+        self.stranded.remove(uid);
+    }
+
+    /// Its worker is gone: another one takes it, and the old numbers are held until their node says that they are closed.
+    fn fail_over(&mut self, uid: &Uid, key: &StreamRef, from_node: &NodeName, now: Now) {
+        if !self.has_candidates(uid) {
+            // With one worker nothing moves.
+            self.strand(uid);
+            return;
+        }
+        let Some(claim) = self.claims.get(key) else { return };
+        let moving = Moving {
+            from: claim.worker.clone(),
+            from_node: from_node.clone(),
+            reason: Reason::WorkerLost,
+            last_heard: self.worker(from_node).map_or(now.mono, |worker| worker.last_heard),
+            at: unix(now),
+        };
+        match self.place(uid, now) {
+            Ok(place) => {
+                self.revoke(key, Reason::WorkerLost, now);
+                let Some(stream) = self.streams.get_mut(uid) else { return };
+                if stream.moving.is_none() {
+                    stream.failovers += 1;
+                    self.counters.failovers += 1;
+                }
+                stream.moving.get_or_insert(moving);
+                stream.live = false;
+                stream.publisher = None;
+                self.take(uid, place, now);
+            }
+            // It keeps what it has; the worker may come back.
+            Err(_) => self.strand(uid),
+        }
+    }
+
+    fn strand(&mut self, uid: &Uid) {
+        self.stranded.insert(uid.clone());
+        self.dirty.statuses.insert(uid.clone());
+    }
+
+    /// A stream without a claim gets one, or waits for what it lacks.
+    fn start(&mut self, uid: &Uid, now: Now) {
+        let Some(stream) = self.streams.get(uid) else { return };
+        if stream.absent.is_some() {
+            return;
+        }
+        if stream.retry_at.is_some_and(|at| at > now.mono) {
+            let message = "the API refused the last write; it is tried again in a few seconds".to_owned();
+            self.block(uid, Some(Blocked::Retry { message }));
+            return;
+        }
+        if self.is_closing(uid) {
+            self.block(uid, Some(Blocked::Closing));
+            return;
+        }
+        match self.place(uid, now) {
+            Ok(place) => {
+                self.block(uid, None);
+                self.take(uid, place, now);
+            }
+            Err(blocked) => self.block(uid, Some(blocked)),
+        }
+    }
+
+    /// Whether an earlier claim on the stream or its path may still be open on a worker that can close it.
+    fn is_closing(&self, uid: &Uid) -> bool {
+        let open = |key: &StreamRef| self.claims.get(key).is_some_and(|claim| !self.is_lost(&claim.node));
+        let range = StreamRef::new(uid.clone(), Epoch(0))..=StreamRef::new(uid.clone(), Epoch(u64::MAX));
+        let path =
+            self.streams.get(uid).and_then(|stream| stream.path()).and_then(|path| self.paths.get(path));
+        self.claims.range(range).any(|(key, _)| open(key))
+            || path.is_some_and(|entry| entry.claims.iter().any(open))
+    }
+
+    /// Takes the claim: from here on its numbers are nobody else's.
+    pub(super) fn take(&mut self, uid: &Uid, place: Place, now: Now) {
+        let rank = self.next_rank();
+        let Place { node, lease } = place;
+        let Some(worker) = self.worker(&node) else { return };
+        let (worker, pod_uid, boot) = (worker.name.clone(), worker.pod_uid.clone(), worker.boot.clone());
+        let Some(stream) = self.streams.get_mut(uid) else { return };
+        stream.epoch = Epoch(stream.epoch.0 + 1);
+        stream.claim = Some(stream.epoch);
+        if let Some(moving) = &stream.moving {
+            stream.last_failover = Some(Failover {
+                at: moving.at,
+                from: moving.from.clone(),
+                to: worker.clone(),
+                reason: moving.reason,
+                gap_ms: None,
+            });
+        }
+        let key = StreamRef::new(uid.clone(), stream.epoch);
+        let source = stream.rtp().cloned();
+        let claim = Claim {
+            stream: key.clone(),
+            name: Some(stream.name.clone()),
+            path: stream.path().cloned(),
+            node,
+            worker,
+            pod_uid,
+            boot: Some(boot),
+            since: unix(now),
+            rank,
+            lease: lease.map(|(pool, ports)| Lease {
+                pool,
+                ports,
+                transport: source.as_ref().map(|source| source.transport),
+                source,
+            }),
+            phase: ClaimPhase::Reserved,
+            told: None,
+            assign: None,
+        };
+        self.begin_claim(claim);
+        self.dirty.claims.insert((rank, key));
+        self.dirty.statuses.insert(uid.clone());
+    }
+}

@@ -1,0 +1,81 @@
+//! The directory: path to owner, sent to every worker in versions, so that they serve with no operator alive.
+
+use std::sync::Arc;
+
+use crate::action::{Command, Directory, DirectoryEntry};
+use crate::ids::{Epoch, NodeName, Path, StreamRef};
+use crate::limits;
+use crate::state::State;
+
+impl State {
+    /// Sends what changed to every worker that has the rest.
+    pub(super) fn update_directory(&mut self) {
+        if self.dirty.paths.is_empty() {
+            return;
+        }
+        let paths: Vec<Path> = std::mem::take(&mut self.dirty.paths).into_iter().collect();
+        let informed: Vec<NodeName> = self
+            .sessions
+            .values()
+            .filter(|name| {
+                let session = self.worker(name).and_then(|worker| worker.session.as_ref());
+                session.is_some_and(|session| session.directory)
+            })
+            .cloned()
+            .collect();
+        self.directory_version += 1;
+        for paths in paths.chunks(limits::DIRECTORY_ENTRIES_MAX) {
+            let (mut entries, mut removed) = (Vec::new(), Vec::new());
+            for path in paths {
+                match self.directory_entry(path) {
+                    Some(entry) => entries.push(entry),
+                    None => removed.push(path.clone()),
+                }
+            }
+            let update =
+                Arc::new(Directory { version: self.directory_version, full: false, entries, removed });
+            for name in &informed {
+                self.command(name, Command::Directory(update.clone()));
+            }
+        }
+    }
+
+    /// Sends all of it to a worker that has nothing of it.
+    pub(super) fn send_directory(&mut self, name: &NodeName) {
+        let Some(session) = self.session_mut(name) else { return };
+        if std::mem::replace(&mut session.directory, true) {
+            return;
+        }
+        let entries: Vec<DirectoryEntry> =
+            self.paths.keys().filter_map(|path| self.directory_entry(path)).collect();
+        let version = self.directory_version;
+        let mut pieces = entries.chunks(limits::DIRECTORY_ENTRIES_MAX);
+        let first = pieces.next().unwrap_or_default().to_vec();
+        let update = Directory { version, full: true, entries: first, removed: Vec::new() };
+        self.command(name, Command::Directory(Arc::new(update)));
+        for piece in pieces {
+            let update = Directory { version, full: false, entries: piece.to_vec(), removed: Vec::new() };
+            self.command(name, Command::Directory(Arc::new(update)));
+        }
+    }
+
+    /// What a path leads to; absent: it is not declared.
+    fn directory_entry(&self, path: &Path) -> Option<DirectoryEntry> {
+        let uid = self.winner(path)?;
+        let stream = self.streams.get(uid)?;
+        let spec = stream.spec.as_ref()?;
+        let (publish_tokens, play_tokens) = self.tokens_of(stream)?;
+        let key = StreamRef::new(uid.clone(), stream.claim.unwrap_or(Epoch(stream.epoch.0)));
+        let owner = self.claims.get(&key).filter(|claim| claim.is_written());
+        let worker = owner.map(|claim| claim.worker.clone());
+        Some(DirectoryEntry {
+            path: path.clone(),
+            stream: key,
+            worker,
+            publish: spec.publish.clone(),
+            publish_tokens,
+            play: spec.play.clone(),
+            play_tokens,
+        })
+    }
+}

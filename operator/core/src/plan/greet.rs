@@ -1,0 +1,80 @@
+//! What a worker's session needs before anything else: a welcome, the ranges to watch, the directory, and the question
+//! what it holds.
+
+use crate::action::Command;
+use crate::event::Now;
+use crate::ids::NodeName;
+use crate::port_set::PortSet;
+use crate::spec::PortRange;
+use crate::state::State;
+use crate::timers::Timer;
+
+impl State {
+    /// Looks at each session that something happened to.
+    pub(super) fn greet_workers(&mut self, now: Now) {
+        for (node, port, stream) in std::mem::take(&mut self.dirty.leaks) {
+            self.command(&node, Command::CloseLeak { port, stream });
+            // The next inventory shows that it is closed.
+            self.ask_again(&node);
+            self.timers.set_if_unset(Timer::ScanDue(node), now.mono + self.config.answer_after);
+        }
+        while let Some(name) = self.dirty.nodes.pop_first() {
+            if self.session_mut(&name).is_none() {
+                continue;
+            }
+            self.welcome(&name);
+            self.watch(&name, now);
+            self.send_directory(&name);
+            self.request_inventory(&name, now);
+        }
+    }
+
+    fn welcome(&mut self, name: &NodeName) {
+        let Some(session) = self.session_mut(name) else { return };
+        if !std::mem::replace(&mut session.welcomed, true) {
+            self.command(name, Command::Welcome);
+        }
+    }
+
+    fn watch(&mut self, name: &NodeName, now: Now) {
+        let ranges = self.watched(name);
+        let interval = self.config.scan_interval;
+        let Some(session) = self.session_mut(name) else { return };
+        let told = session.watch.as_ref().map_or(&[][..], |(ranges, _)| ranges);
+        if told == ranges {
+            return;
+        }
+        let Some(sequence) = self.command(name, Command::Watch { ranges: ranges.clone(), interval }) else {
+            return;
+        };
+        let due = now.mono + self.config.answer_after;
+        let Some(session) = self.session_mut(name) else { return };
+        session.watch = Some((ranges, sequence));
+        // Answered by an inventory.
+        session.awaiting.get_or_insert(0);
+        self.timers.set(Timer::InventoryDue(name.clone()), due);
+    }
+
+    /// The ranges of all pools on this node.
+    fn watched(&self, name: &NodeName) -> Vec<PortRange> {
+        let Some(node) = self.nodes.get(name) else { return Vec::new() };
+        let pools = node.ledger.shelves().keys().filter_map(|pool| self.pools.get(pool)?.spec.as_ref());
+        PortSet::from_ranges(pools.flat_map(|spec| spec.ranges.iter().copied())).ranges()
+    }
+
+    fn request_inventory(&mut self, name: &NodeName, now: Now) {
+        let Some(worker) = self.worker(name) else { return };
+        let Some(session) = &worker.session else { return };
+        if session.awaiting.is_some() || (worker.known && session.compared) {
+            return;
+        }
+        self.last_request += 1;
+        let id = self.last_request;
+        let due = now.mono + self.config.answer_after;
+        self.command(name, Command::InventoryRequest { id });
+        if let Some(session) = self.session_mut(name) {
+            session.awaiting = Some(id);
+        }
+        self.timers.set(Timer::InventoryDue(name.clone()), due);
+    }
+}

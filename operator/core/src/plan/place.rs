@@ -1,0 +1,217 @@
+//! Where a stream goes: the worker, and the numbers on its node. Those who wait for a number are served in their order.
+
+use std::collections::BTreeSet;
+
+use crate::event::Now;
+use crate::ids::{NodeName, PoolName, Ports, Uid};
+use crate::ledger::{Owner, Shape};
+use crate::node::Node;
+use crate::reason::Reason;
+use crate::state::State;
+use crate::stream::{Blocked, Queue, Stream};
+
+/// Where a stream goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) node: NodeName,
+    pub(super) lease: Option<(PoolName, Ports)>,
+}
+
+/// What may be leased to a stream at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// Its own cooling number only: others wait for longer.
+    Own,
+    /// Anything.
+    Any,
+}
+
+impl State {
+    /// Finds a place for a stream, or says what it waits for. Takes nothing.
+    pub(super) fn place(&self, uid: &Uid, _now: Now) -> Result<Place, Blocked> {
+        let stream = &self.streams[uid];
+        let Some(shape) = stream.shape() else {
+            let node = self.candidates(stream, None).into_iter().next();
+            return node.map(|node| Place { node, lease: None }).ok_or_else(|| self.no_worker(stream, None));
+        };
+        let pool = self.pool_for(stream)?;
+        let candidates = self.candidates(stream, Some(&pool));
+        if candidates.is_empty() {
+            return Err(self.no_worker(stream, Some(&pool)));
+        }
+        let queue = self.queue_for(stream, &pool, shape);
+        let first = self.queues.get(&queue).and_then(|waiting| waiting.first());
+        let turn =
+            if first.is_some_and(|(arrival, _)| *arrival < stream.arrival) { Turn::Own } else { Turn::Any };
+        match self.find_ports(stream, &candidates, &pool, shape, turn) {
+            Some((node, ports)) => Ok(Place { node, lease: Some((pool, ports)) }),
+            None => Err(Blocked::Ports { message: self.exhausted(&pool, shape, &candidates), queue }),
+        }
+    }
+
+    /// Whether any worker could take a stream, ports aside.
+    pub(super) fn has_candidates(&self, uid: &Uid) -> bool {
+        let stream = &self.streams[uid];
+        let pool = if stream.rtp().is_some() { self.pool_for(stream).ok() } else { None };
+        !self.candidates(stream, pool.as_ref()).is_empty()
+    }
+
+    /// Whether the worker of `node` can be given streams.
+    pub(super) fn can_take(&self, node: &NodeName) -> bool {
+        self.worker(node).is_some_and(|worker| worker.can_take())
+    }
+
+    /// Numbers of `pool` became free: whoever has waited longest gets them. If the first of a queue can't be served, none
+    /// of it can.
+    pub(super) fn serve_waiting(&mut self, pool: &PoolName, now: Now) {
+        let mut open: BTreeSet<Queue> =
+            self.queues.keys().filter(|queue| queue.pool == *pool).cloned().collect();
+        loop {
+            let heads = open
+                .iter()
+                .filter_map(|queue| Some((self.queues.get(queue)?.first()?.clone(), queue.clone())));
+            let Some(((_, uid), queue)) = heads.min() else { return };
+            match self.place(&uid, now) {
+                Ok(place) => {
+                    self.block(&uid, None);
+                    self.take(&uid, place, now);
+                }
+                Err(Blocked::Ports { .. }) => {
+                    open.remove(&queue);
+                }
+                // It waits for something else by now.
+                Err(blocked) => self.block(&uid, Some(blocked)),
+            }
+        }
+    }
+
+    /// Workers that may take a stream: the preferred node, the one it was on, then the one with the fewest claims.
+    fn candidates(&self, stream: &Stream, pool: Option<&PoolName>) -> Vec<NodeName> {
+        let Some(spec) = &stream.spec else { return Vec::new() };
+        let former = stream.moving.as_ref().map(|moving| &moving.from_node);
+        let former = former.or(stream.stored.assignment.as_ref().map(|assignment| &assignment.node));
+        let mut found: Vec<_> = self
+            .nodes
+            .iter()
+            .filter(|(_, node)| self.may_take(node) && self.matches(node, &spec.node_selector))
+            .filter(|(_, node)| pool.is_none_or(|pool| node.ledger.shelf(pool).is_some()))
+            .map(|(name, node)| {
+                let preferred = spec.preferred_node.as_ref() == Some(name);
+                ((!preferred, former != Some(name), node.claims.len()), name.clone())
+            })
+            .collect();
+        found.sort();
+        found.into_iter().map(|(_, name)| name).collect()
+    }
+
+    fn may_take(&self, node: &Node) -> bool {
+        let open = node.object.as_ref().is_none_or(|object| object.ready && !object.unschedulable);
+        open && node.worker.as_ref().is_some_and(|worker| worker.can_take())
+    }
+
+    /// The pool that a stream leases from.
+    fn pool_for(&self, stream: &Stream) -> Result<PoolName, Blocked> {
+        let blocked = |reason, message| Blocked::Pool { reason, message };
+        let asked = stream.spec.as_ref().and_then(|spec| spec.pool.clone());
+        let name = match asked {
+            Some(name) => name,
+            None => self.default_pool().ok_or_else(|| {
+                let message = "no PortPool has spec.default: true; make one, or name one in spec.portPoolRef"
+                    .to_owned();
+                blocked(Reason::PoolNotFound, message)
+            })?,
+        };
+        let Some(pool) = self.pools.get(&name) else {
+            let message =
+                format!("there is no PortPool {name}; make it, or name another one in spec.portPoolRef");
+            return Err(blocked(Reason::PoolNotFound, message));
+        };
+        let Some(spec) = pool.accepted() else {
+            let message = format!("the PortPool {name} is not accepted itself; see its conditions");
+            return Err(blocked(Reason::PoolNotAccepted, message));
+        };
+        let namespace = stream.namespace();
+        if !spec.allowed_namespaces.is_empty()
+            && !spec.allowed_namespaces.iter().any(|allowed| &**allowed == namespace)
+        {
+            let message =
+                format!("the PortPool {name} does not list namespace {namespace} in spec.allowedNamespaces");
+            return Err(blocked(Reason::NamespaceNotAllowed, message));
+        }
+        Ok(name)
+    }
+
+    /// The pool for streams that name none: of several the oldest.
+    fn default_pool(&self) -> Option<PoolName> {
+        let defaults =
+            self.pools.iter().filter(|(_, pool)| pool.spec.as_ref().is_some_and(|spec| spec.default));
+        defaults.min_by_key(|(_, pool)| (pool.created_unix_ms, &pool.uid)).map(|(name, _)| name.clone())
+    }
+
+    fn queue_for(&self, stream: &Stream, pool: &PoolName, shape: Shape) -> Queue {
+        let node_selector = stream.spec.as_ref().map(|spec| spec.node_selector.clone()).unwrap_or_default();
+        Queue { pool: pool.clone(), shape, node_selector }
+    }
+
+    /// Its own cooling numbers, else the same numbers on another node, else the next ones, else quarantined ones that
+    /// the last scan saw free.
+    fn find_ports(
+        &self,
+        stream: &Stream,
+        candidates: &[NodeName],
+        pool: &PoolName,
+        shape: Shape,
+        turn: Turn,
+    ) -> Option<(NodeName, Ports)> {
+        let owner = Owner { namespace: stream.name.namespace.clone(), path: stream.path()?.clone() };
+        let first = |choose: &dyn Fn(&Node) -> Option<Ports>| {
+            candidates.iter().find_map(|name| Some((name.clone(), choose(self.nodes.get(name)?)?)))
+        };
+        let own = first(&|node| node.ledger.own(pool, shape, &owner));
+        if own.is_some() || turn == Turn::Own {
+            return own;
+        }
+        let former = stream.stored.ports.as_ref().filter(|_| stream.moving.is_some());
+        let former = former.map(|ports| Ports { rtp: ports.rtp, rtcp: ports.rtcp });
+        let former = former.filter(|ports| (shape == Shape::Pair) == ports.rtcp.is_some());
+        first(&|node| {
+            former
+                .filter(|ports| node.ledger.is_free(pool, *ports))
+                .or_else(|| node.ledger.choose(pool, shape))
+        })
+        .or_else(|| first(&|node| node.ledger.choose_clean(pool, shape)))
+    }
+
+    fn no_worker(&self, stream: &Stream, pool: Option<&PoolName>) -> Blocked {
+        let selector = stream.spec.as_ref().is_some_and(|spec| !spec.node_selector.is_empty());
+        let message = match (selector, pool) {
+            _ if !self.nodes.values().any(|node| self.may_take(node)) => "no worker is ready".to_owned(),
+            (true, _) => "no ready worker's node matches spec.placement.nodeSelector".to_owned(),
+            (false, Some(pool)) => {
+                format!("no ready worker's node matches spec.nodeSelector of the PortPool {pool}")
+            }
+            (false, None) => "no worker is ready".to_owned(),
+        };
+        Blocked::Worker { message }
+    }
+
+    fn exhausted(&self, pool: &PoolName, shape: Shape, candidates: &[NodeName]) -> String {
+        let mut users: std::collections::BTreeMap<&str, u32> = std::collections::BTreeMap::new();
+        for (namespace, count) in
+            candidates.iter().filter_map(|name| self.nodes.get(name)?.users.get(pool)).flatten()
+        {
+            *users.entry(namespace).or_default() += count;
+        }
+        let most = users.into_iter().max_by_key(|(_, count)| *count);
+        let most = most.map_or(String::new(), |(namespace, count)| {
+            format!("; namespace {namespace} holds most, {count} numbers")
+        });
+        let what = match shape {
+            Shape::Single => "number",
+            Shape::Pair => "pair of an even and an odd number",
+        };
+        format!(
+            "no {what} of the PortPool {pool} is free{most}. Grow its spec.ranges: the first in line is served at once"
+        )
+    }
+}

@@ -1,0 +1,208 @@
+//! What is said about a pool. Its numbers change with each stream, so it is written at most once in a while.
+
+use std::collections::BTreeSet;
+
+use crate::action::Action;
+use crate::event::{Holder, Now};
+use crate::ids::{NodeName, ObjectName, PoolName, UnixTime};
+use crate::ledger::{Held, QuarantineCause};
+use crate::limits;
+use crate::plan::status::condition;
+use crate::pool::Pool;
+use crate::port_set::PortSet;
+use crate::reason::Reason;
+use crate::spec::PoolSpec;
+use crate::state::{State, Write, unix};
+use crate::status::{ConditionType, PoolStatus, Problem, ProblemSource, WorstNode};
+use crate::timers::Timer;
+
+impl State {
+    /// Writes the status of each pool that changed, as often as is allowed.
+    pub(super) fn write_pools(&mut self, now: Now) {
+        for name in std::mem::take(&mut self.dirty.pools) {
+            let timer = Timer::PoolStatus(name.clone());
+            let Some(pool) = self.pools.get(&name) else { continue };
+            // Its end, or the timer, brings it back.
+            if pool.write.is_some() || self.timers.is_set(&timer) {
+                continue;
+            }
+            let status = Box::new(self.pool_status(&name, pool, now));
+            if status == pool.stored {
+                continue;
+            }
+            let (uid, resource_version) = (pool.uid.clone(), pool.resource_version);
+            let id = self.next_write();
+            if let Some(pool) = self.pools.get_mut(&name) {
+                pool.write = Some(id);
+            }
+            self.writes
+                .insert(id, Write::Pool { name: name.clone(), uid: uid.clone(), status: status.clone() });
+            self.timers.set(timer, now.mono + self.config.pool_status_every);
+            self.outbox.push(Action::WritePool { id, uid, name, resource_version, status });
+        }
+    }
+
+    fn pool_status(&self, name: &PoolName, pool: &Pool, now: Now) -> PoolStatus {
+        let mut status = PoolStatus { observed_generation: pool.generation, ..PoolStatus::default() };
+        for (node_name, node) in &self.nodes {
+            status.draining += node.ledger.draining(name).map_or(0, |ports| count(ports.len()));
+            let Some(shelf) = node.ledger.shelf(name).filter(|_| node.worker.is_some()) else { continue };
+            let (tally, free) = (shelf.tally(), shelf.free());
+            status.nodes += 1;
+            status.capacity += shelf.capacity();
+            status.free += free;
+            status.leased += tally.leased;
+            status.cooling += tally.cooling;
+            status.quarantined += tally.quarantined;
+            if status.worst_node.as_ref().is_none_or(|worst| free < worst.free) {
+                status.worst_node = Some(WorstNode { name: node_name.clone(), free });
+            }
+        }
+        status.blocked_by = self.blockers(name);
+        status.problems = self.problems(name, pool, now);
+        self.say_conditions(name, pool, &mut status, unix(now));
+        status
+    }
+
+    /// Streams with numbers outside the ranges.
+    fn blockers(&self, name: &PoolName) -> Vec<ObjectName> {
+        let ports = self.nodes.values().flat_map(|node| {
+            let ports = node.ledger.draining(name).into_iter().flatten();
+            ports.filter_map(move |port| node.ledger.held(*port))
+        });
+        let claims = ports.filter_map(|held| match held {
+            Held::Leased { claims, pool: _ } => claims.first(),
+            Held::Cooling { .. } | Held::Quarantined(_) => None,
+        });
+        let names: BTreeSet<ObjectName> = claims
+            .filter_map(|key| self.claims.get(key)?.name.clone())
+            .take(2 * limits::STATUS_LIST_MAX)
+            .collect();
+        names.into_iter().take(limits::STATUS_LIST_MAX).collect()
+    }
+
+    /// Numbers that somebody else holds: those in quarantine, and those of ours that a foreign socket shares.
+    fn problems(&self, name: &PoolName, pool: &Pool, now: Now) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for (node_name, node) in &self.nodes {
+            let Some(shelf) = node.ledger.shelf(name) else { continue };
+            for &port in node.ledger.quarantined() {
+                let Some(Held::Quarantined(quarantine)) = node.ledger.held(port) else { continue };
+                let source = match quarantine.cause {
+                    QuarantineCause::Foreign(source) => source,
+                    QuarantineCause::Leak => continue,
+                };
+                if shelf.numbers().contains(port) && problems.len() < limits::STATUS_LIST_MAX {
+                    let (owner, since) = (quarantine.owner.clone(), quarantine.since);
+                    problems.push(Problem { node: node_name.clone(), port, source, owner, since });
+                }
+            }
+            for ((port, _), holder) in &node.holders {
+                let held = node.ledger.held(*port);
+                let shared = matches!(held, Some(Held::Leased { .. } | Held::Cooling { .. }));
+                let known = problems.last().is_some_and(|last| last.node == *node_name && last.port == *port);
+                if shared
+                    && !known
+                    && shelf.numbers().contains(*port)
+                    && problems.len() < limits::STATUS_LIST_MAX
+                {
+                    problems.push(shared_problem(node_name, *port, holder, pool, unix(now)));
+                }
+            }
+        }
+        problems
+    }
+
+    fn say_conditions(&self, name: &PoolName, pool: &Pool, status: &mut PoolStatus, now: UnixTime) {
+        let waiting =
+            self.queues.iter().filter(|(queue, _)| queue.pool == *name).map(|(_, waiting)| waiting.len());
+        let waiting: usize = waiting.sum();
+        let used = status.capacity - status.free;
+        let exhausted = status.capacity > 0 && (status.free == 0 || waiting > 0);
+        let nearly = pool.spec.as_ref().map_or(100, |spec| u32::from(spec.nearly_exhausted_percent));
+        let (capacity, draining, nodes) = (status.capacity, status.draining, status.nodes);
+        let problems = status.problems.len();
+        let mut say = |kind: ConditionType, value: bool, reason: Reason, message: String| {
+            let before = pool.stored.conditions.get(&kind);
+            // Alarms are there while they are true.
+            if value || !kind.is_alarm() {
+                let condition = condition(before, value, reason, message, pool.generation, now);
+                status.conditions.insert(kind, condition);
+            }
+        };
+        let (accepted, reason, message) = accepted(pool);
+        say(ConditionType::Accepted, accepted, reason, message.clone());
+        let ready = match (pool.accepted().is_some(), nodes) {
+            (false, _) => (false, reason, message),
+            (true, 0) => (false, Reason::NoNode, "no node that it is for has a worker".to_owned()),
+            (true, _) => (true, Reason::Available, "numbers can be leased".to_owned()),
+        };
+        say(ConditionType::Ready, ready.0, ready.1, ready.2);
+        let message =
+            format!("{used} of {capacity} numbers are in use and {waiting} streams wait; grow spec.ranges");
+        say(ConditionType::Exhausted, exhausted, Reason::PoolExhausted, message);
+        let above = capacity > 0 && used * 100 >= capacity * nearly;
+        let message =
+            format!("{nearly} % or more of the numbers are in use; grow spec.ranges before they run out");
+        say(ConditionType::NearlyExhausted, above, Reason::AboveThreshold, message);
+        let message = "numbers outside spec.ranges are still leased or cooling; see blockedBy".to_owned();
+        say(ConditionType::Draining, draining > 0, Reason::LeasesOutside, message);
+        let message =
+            "somebody else has ports of this pool open; see problems, and list them in spec.reserved"
+                .to_owned();
+        say(ConditionType::Conflicted, problems > 0, Reason::ForeignHolder, message);
+        if let Some(spec) = &pool.spec {
+            let (overlaps, message) = self.ephemeral_overlap(name, spec);
+            say(ConditionType::EphemeralOverlap, overlaps, Reason::EphemeralRange, message);
+            let node_ports = self.config.node_ports.map(|range| PortSet::from_ranges([range]));
+            let overlaps = node_ports.is_some_and(|range| range.intersects(&spec.numbers));
+            let message =
+                "spec.ranges meet the ports that Kubernetes gives to Services of type NodePort".to_owned();
+            say(ConditionType::NodePortOverlap, overlaps, Reason::NodePortRange, message);
+        }
+    }
+
+    /// Whether some node's kernel may hand out numbers of the pool by itself.
+    fn ephemeral_overlap(&self, name: &PoolName, spec: &PoolSpec) -> (bool, String) {
+        for (node_name, node) in &self.nodes {
+            let Some(range) = node.host.ephemeral.filter(|_| node.ledger.shelf(name).is_some()) else {
+                continue;
+            };
+            // Most pools lie outside it altogether: two comparisons tell.
+            if !spec.ranges.iter().any(|own| own.start <= range.end && range.start <= own.end) {
+                continue;
+            }
+            let mut handed_out = PortSet::from_ranges([range]);
+            for reserved in &node.host.reserved {
+                handed_out.remove_range(*reserved);
+            }
+            if handed_out.intersects(&spec.numbers) {
+                let message = format!(
+                    "node {node_name} hands out ports {}-{} by itself (net.ipv4.ip_local_port_range); move spec.ranges, or \
+                     list them in net.ipv4.ip_local_reserved_ports",
+                    range.start, range.end
+                );
+                return (true, message);
+            }
+        }
+        (false, String::new())
+    }
+}
+
+fn accepted(pool: &Pool) -> (bool, Reason, String) {
+    match (&pool.refusal, &pool.overlap) {
+        (Some(refusal), _) => (false, refusal.reason, refusal.message.clone()),
+        (None, Some(overlap)) => (false, Reason::Overlap, overlap.clone()),
+        (None, None) => (true, Reason::Accepted, "the spec is in force".to_owned()),
+    }
+}
+
+fn shared_problem(node: &NodeName, port: u16, holder: &Holder, pool: &Pool, now: UnixTime) -> Problem {
+    let before = pool.stored.problems.iter().find(|problem| problem.node == *node && problem.port == port);
+    let since = before.map_or(now, |before| before.since);
+    Problem { node: node.clone(), port, source: ProblemSource::HostScan, owner: holder.describe(), since }
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).expect("a node has 65536 ports")
+}

@@ -1,0 +1,84 @@
+//! Whether a stream should be assigned at all, and whether its claim still is what it asks for.
+
+use crate::claim::Claim;
+use crate::config::PathGrants;
+use crate::ids::Uid;
+use crate::ledger::Shape;
+use crate::reason::Reason;
+use crate::state::State;
+use crate::stream::Stream;
+
+impl State {
+    /// Whether a stream should be assigned; else why not.
+    pub(super) fn wish(&self, uid: &Uid) -> Result<(), Reason> {
+        let Some(stream) = self.streams.get(uid) else { return Err(Reason::Deleted) };
+        if stream.deleting {
+            return Err(Reason::Deleted);
+        }
+        self.accept(uid, stream)?;
+        if stream.spec.as_ref().is_some_and(|spec| spec.paused) {
+            return Err(Reason::Paused);
+        }
+        if stream.suspect {
+            return Err(Reason::Suspect);
+        }
+        if stream.idle {
+            return Err(Reason::Idle);
+        }
+        Ok(())
+    }
+
+    /// Whether its spec is taken and the path is its own.
+    pub(super) fn accept(&self, uid: &Uid, stream: &Stream) -> Result<(), Reason> {
+        let Some(spec) = &stream.spec else {
+            return Err(stream.refusal.as_ref().map_or(Reason::InvalidSpec, |refusal| refusal.reason));
+        };
+        if !self.grants(stream.namespace(), spec.path.as_str()) {
+            return Err(Reason::PathNotGranted);
+        }
+        if self.winner(&spec.path).is_some_and(|winner| winner != uid) {
+            return Err(Reason::PathConflict);
+        }
+        Ok(())
+    }
+
+    fn grants(&self, namespace: &str, path: &str) -> bool {
+        let own = path.strip_prefix(namespace).is_some_and(|rest| rest.starts_with('/'));
+        own || match &self.config.path_grants {
+            PathGrants::All => true,
+            PathGrants::Namespaces(grants) => grants
+                .get(namespace)
+                .is_some_and(|prefixes| prefixes.iter().any(|prefix| path.starts_with(&**prefix))),
+        }
+    }
+
+    /// Whether a claim is still what its stream asks for. Rules for publishers and players change in place.
+    pub(super) fn fits(&self, stream: &Stream, claim: &Claim) -> bool {
+        let Some(spec) = &stream.spec else { return true };
+        if claim.path.as_ref().is_some_and(|path| *path != spec.path) {
+            return false;
+        }
+        let placed = self.nodes.get(&claim.node).is_none_or(|node| {
+            // A node that is not known matches until it is seen.
+            node.object.is_none() || self.matches(node, &spec.node_selector)
+        });
+        placed
+            && match (stream.rtp(), &claim.lease) {
+                (None, None) => true,
+                (None, Some(_)) | (Some(_), None) => false,
+                (Some(rtp), Some(lease)) => {
+                    stream.shape() == Some(shape_of(lease.ports))
+                        && lease.transport.is_none_or(|transport| transport == rtp.transport)
+                        && lease.source.as_ref().is_none_or(|source| source == rtp)
+                        && spec.pool.as_ref().is_none_or(|pool| *pool == lease.pool)
+                }
+            }
+    }
+}
+
+fn shape_of(ports: crate::ids::Ports) -> Shape {
+    match ports.rtcp {
+        Some(_) => Shape::Pair,
+        None => Shape::Single,
+    }
+}

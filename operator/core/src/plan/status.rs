@@ -1,0 +1,325 @@
+//! What is said about a stream: the whole status from what is known, so that nothing said can outlive its cause.
+
+use crate::claim::{Claim, ClaimPhase};
+use crate::event::Now;
+use crate::ids::{StreamRef, Uid, UnixTime};
+use crate::node::{Liveness, Worker};
+use crate::reason::Reason;
+use crate::spec::{PlayProtocol, PushProtocol, RtpTransport, Source};
+use crate::state::{State, unix};
+use crate::status::{
+    Assignment, Condition, ConditionType, Conditions, Endpoint, LeasedPorts, Phase, SourceKind, StreamStatus,
+    Usage,
+};
+use crate::stream::{Blocked, Stream};
+
+/// A condition before it has a time.
+type Verdict = (bool, Reason, String);
+
+impl State {
+    /// The status of a stream as it should be.
+    pub(super) fn status_of(&self, uid: &Uid, now: Now) -> StreamStatus {
+        let stream = &self.streams[uid];
+        let wish = self.wish(uid);
+        let claim = stream.claim.and_then(|epoch| self.claims.get(&StreamRef::new(uid.clone(), epoch)));
+        let claim = claim.filter(|_| wish.is_ok() || stream.claim.is_some());
+        let worker = claim.and_then(|claim| {
+            // Of a later process nothing is said about this claim.
+            self.worker(&claim.node)
+                .filter(|worker| claim.boot.as_ref().is_none_or(|boot| *boot == worker.boot))
+        });
+        let ready = self.ready(stream, wish, claim, worker);
+        let live = live(stream, claim);
+        let mut status = StreamStatus {
+            observed_generation: stream.generation,
+            phase: phase(wish, ready.0, live.0),
+            epoch: stream.epoch.0,
+            term: self.term().0,
+            path: stream.path().cloned(),
+            source: stream.spec.as_ref().map(|spec| source_kind(&spec.source)),
+            assignment: claim.map(|claim| assignment(claim, worker, &stream.stored)),
+            ports: claim.and_then(|claim| leased(stream, claim)),
+            endpoints: endpoints(stream, claim, worker, ready.0),
+            publisher: stream.publisher.clone().filter(|_| claim.is_some()),
+            failovers: stream.failovers,
+            last_failover: stream.last_failover.clone(),
+            conditions: Conditions::new(),
+        };
+        let mut say = |kind: ConditionType, (value, reason, message): Verdict| {
+            let before = stream.stored.conditions.get(&kind);
+            let condition = condition(before, value, reason, message, stream.generation, unix(now));
+            status.conditions.insert(kind, condition);
+        };
+        say(ConditionType::Accepted, self.accepted(uid, stream));
+        if stream.rtp().is_some() {
+            say(ConditionType::PortsAllocated, ports_allocated(stream, wish, claim));
+        }
+        say(ConditionType::Ready, ready);
+        say(ConditionType::Live, live);
+        if self.stranded.contains(uid) && self.nodes.len() > 1 {
+            let message = "its worker is gone, and no other one has room for it".to_owned();
+            say(ConditionType::FailoverBlocked, (true, Reason::NoWorker, message));
+        }
+        // A term that wrote nothing else is no news.
+        if status.term != stream.stored.term {
+            let same = StreamStatus { term: stream.stored.term, ..status.clone() };
+            if same == *stream.stored {
+                return same;
+            }
+        }
+        status
+    }
+
+    fn accepted(&self, uid: &Uid, stream: &Stream) -> Verdict {
+        if let Some(refusal) = &stream.refusal {
+            return (false, refusal.reason, refusal.message.clone());
+        }
+        match self.accept(uid, stream) {
+            Ok(()) => (true, Reason::Accepted, "the spec is in force".to_owned()),
+            Err(Reason::PathConflict) => {
+                let path = stream.path().map_or("", |path| path.as_str());
+                let winner =
+                    stream.path().and_then(|path| self.winner(path)).and_then(|uid| self.streams.get(uid));
+                let winner =
+                    winner.map_or_else(|| "another stream".to_owned(), |winner| winner.name.to_string());
+                let message = format!(
+                    "the path {path} belongs to the older stream {winner}; this one takes over when it is free. \
+                     Give it another spec.path, or delete the other"
+                );
+                (false, Reason::PathConflict, message)
+            }
+            Err(Reason::PathNotGranted) => {
+                let message = format!(
+                    "spec.path is outside {}/ and not granted to this namespace; begin it with {}/, or have the \
+                     operator's configuration grant it",
+                    stream.name.namespace, stream.name.namespace
+                );
+                (false, Reason::PathNotGranted, message)
+            }
+            Err(reason) => (false, reason, "the spec is not accepted".to_owned()),
+        }
+    }
+
+    fn ready(
+        &self,
+        stream: &Stream,
+        wish: Result<(), Reason>,
+        claim: Option<&Claim>,
+        worker: Option<&Worker>,
+    ) -> Verdict {
+        if let Err(reason) = wish {
+            return (false, reason, unwanted(stream, reason));
+        }
+        let Some(claim) = claim else { return blocked(stream) };
+        match (&claim.phase, worker.map(|worker| worker.liveness)) {
+            (_, Some(Liveness::Lost)) => {
+                (false, Reason::WorkerLost, format!("the worker {} is gone", claim.worker))
+            }
+            (ClaimPhase::Acknowledged, Some(Liveness::Alive | Liveness::Suspect)) => {
+                match self.missing_secret(stream) {
+                    None => (true, Reason::Assigned, format!("it can be published to on {}", claim.worker)),
+                    Some(secret) => {
+                        let message = format!(
+                            "the token Secret {secret} is not there, so nobody may publish or play; make it, with type \
+                         media.penstock.dev/token and key token"
+                        );
+                        (false, Reason::TokenSecretNotFound, message)
+                    }
+                }
+            }
+            (
+                ClaimPhase::Acknowledged | ClaimPhase::Told | ClaimPhase::Written,
+                Some(Liveness::Unheard) | None,
+            ) => (false, Reason::WorkerUnheard, format!("the worker {} is not heard", claim.worker)),
+            (ClaimPhase::Reserved | ClaimPhase::Writing(_) | ClaimPhase::Reading, _)
+            | (ClaimPhase::Written | ClaimPhase::Told, _) => {
+                (false, Reason::Assigning, format!("the worker {} is told", claim.worker))
+            }
+            (ClaimPhase::Revoking(reason), _) => (false, *reason, "it is taken off its worker".to_owned()),
+            (ClaimPhase::Adopted { held: _ }, _) => (false, Reason::Assigning, "it is read back".to_owned()),
+        }
+    }
+}
+
+fn phase(wish: Result<(), Reason>, ready: bool, live: bool) -> Phase {
+    match wish {
+        Ok(()) if ready && live => Phase::Live,
+        Ok(()) if ready => Phase::Ready,
+        Ok(()) => Phase::Pending,
+        Err(Reason::Paused) => Phase::Paused,
+        Err(Reason::Idle) => Phase::Idle,
+        Err(Reason::Deleted) => Phase::Terminating,
+        Err(Reason::Suspect) => Phase::Pending,
+        Err(_) => Phase::Refused,
+    }
+}
+
+/// Why a stream is not assigned although its object is there.
+fn unwanted(stream: &Stream, reason: Reason) -> String {
+    match reason {
+        Reason::Paused => "spec.paused is true".to_owned(),
+        Reason::Idle => {
+            "no media for spec.releaseAfterIdle, so its ports went back; edit it, or change the annotation \
+                         media.penstock.dev/touch, to wake it"
+                .to_owned()
+        }
+        Reason::Suspect => {
+            "it sat on a stuck shard in two aborts within 10 minutes; edit it, or change the annotation \
+                            media.penstock.dev/touch, to try it again"
+                .to_owned()
+        }
+        Reason::Deleted => "the object is being deleted".to_owned(),
+        _ => stream.refusal.as_ref().map_or_else(
+            || "the spec is not accepted; see Accepted".to_owned(),
+            |refusal| refusal.message.clone(),
+        ),
+    }
+}
+
+/// Why a stream that should have a claim has none.
+fn blocked(stream: &Stream) -> Verdict {
+    match &stream.blocked {
+        Some(Blocked::Worker { message }) => (false, Reason::NoWorker, message.clone()),
+        Some(Blocked::Ports { queue: _, message }) => (false, Reason::PoolExhausted, message.clone()),
+        Some(Blocked::Pool { reason, message }) => (false, *reason, message.clone()),
+        Some(Blocked::Closing) => {
+            (false, Reason::Claiming, "an earlier claim on its path is being closed".to_owned())
+        }
+        Some(Blocked::Retry { message }) => (false, Reason::WriteRefused, message.clone()),
+        None => (false, Reason::Claiming, "a worker is looked for".to_owned()),
+    }
+}
+
+fn ports_allocated(stream: &Stream, wish: Result<(), Reason>, claim: Option<&Claim>) -> Verdict {
+    if let Some(lease) = claim.and_then(|claim| claim.lease.as_ref()) {
+        return (true, Reason::Leased, format!("{} of the PortPool {}", lease.ports, lease.pool));
+    }
+    match wish {
+        Ok(()) => blocked(stream),
+        Err(reason) => (false, reason, unwanted(stream, reason)),
+    }
+}
+
+fn live(stream: &Stream, claim: Option<&Claim>) -> Verdict {
+    let publisher = stream.publisher.as_ref().filter(|_| claim.is_some());
+    match (stream.live && claim.is_some(), publisher) {
+        (true, _) => (true, Reason::Media, "media flows".to_owned()),
+        (false, Some(_)) => (false, Reason::Stalled, "somebody publishes, but no media comes".to_owned()),
+        (false, None) => {
+            let why =
+                stream.ended.as_ref().map(|ended| format!("nobody publishes; the last one ended: {ended}"));
+            (false, Reason::NoPublisher, why.unwrap_or_else(|| "nobody publishes".to_owned()))
+        }
+    }
+}
+
+/// A condition whose time moves only when its status does.
+pub(super) fn condition(
+    before: Option<&Condition>,
+    status: bool,
+    reason: Reason,
+    message: String,
+    observed_generation: i64,
+    now: UnixTime,
+) -> Condition {
+    let last_transition = match before {
+        Some(before) if before.status == status => before.last_transition,
+        Some(_) | None => now,
+    };
+    Condition { status, reason, message, observed_generation, last_transition }
+}
+
+fn source_kind(source: &Source) -> SourceKind {
+    match source {
+        Source::Push { .. } => SourceKind::Push,
+        Source::Rtp(rtp) => match rtp.transport {
+            RtpTransport::Udp => SourceKind::RtpUdp,
+            RtpTransport::TcpPassive => SourceKind::RtpTcpPassive,
+        },
+    }
+}
+
+fn assignment(claim: &Claim, worker: Option<&Worker>, stored: &StreamStatus) -> Assignment {
+    let before = stored.assignment.as_ref().filter(|before| {
+        stored.epoch == claim.stream.epoch.0 && before.worker == claim.worker && before.node == claim.node
+    });
+    // What was adopted from a worker has no time of its own.
+    let since = before.filter(|_| claim.since == UnixTime(0)).map_or(claim.since, |before| before.since);
+    let addresses = match (worker, before) {
+        (Some(worker), _) => worker.addresses.clone(),
+        (None, Some(before)) => before.addresses.clone(),
+        (None, None) => Vec::new(),
+    };
+    Assignment {
+        worker: claim.worker.clone(),
+        pod_uid: claim.pod_uid.clone(),
+        node: claim.node.clone(),
+        addresses,
+        since,
+    }
+}
+
+fn leased(stream: &Stream, claim: &Claim) -> Option<LeasedPorts> {
+    let lease = claim.lease.as_ref()?;
+    let transport = lease.transport.or(stream.rtp().map(|rtp| rtp.transport))?;
+    Some(LeasedPorts { pool: lease.pool.clone(), rtp: lease.ports.rtp, rtcp: lease.ports.rtcp, transport })
+}
+
+/// Where to publish and play: shown while it can be done.
+fn endpoints(stream: &Stream, claim: Option<&Claim>, worker: Option<&Worker>, ready: bool) -> Vec<Endpoint> {
+    let (Some(spec), Some(claim), Some(worker), true) = (&stream.spec, claim, worker, ready) else {
+        return Vec::new();
+    };
+    let mut endpoints = Vec::new();
+    let path = spec.path.as_str();
+    let mut add = |usage, protocol, url: &dyn Fn(&str) -> String| {
+        endpoints.extend(worker.addresses.iter().map(|address| Endpoint {
+            usage,
+            protocol,
+            url: url(&host(address)),
+        }));
+    };
+    let rtmp = |host: &str| format!("rtmp://{host}{}/{path}", port(worker.rtmp_port, 1935));
+    match &spec.source {
+        Source::Push { protocols } => {
+            for protocol in protocols {
+                match protocol {
+                    PushProtocol::Rtmp => add(Usage::Publish, "RTMP", &rtmp),
+                }
+            }
+        }
+        Source::Rtp(source) => {
+            let scheme = match source.transport {
+                RtpTransport::Udp => "udp",
+                RtpTransport::TcpPassive => "tcp",
+            };
+            if let Some(ports) = claim.ports() {
+                add(Usage::Publish, "RTP", &|host| format!("{scheme}://{host}:{}", ports.rtp));
+            }
+        }
+    }
+    for protocol in &spec.play.protocols {
+        match protocol {
+            PlayProtocol::Rtmp => add(Usage::Play, "RTMP", &rtmp),
+            PlayProtocol::HttpFlv => {
+                add(Usage::Play, "HTTPFLV", &|host| {
+                    format!("http://{host}{}/{path}.flv", port(worker.http_port, 80))
+                });
+            }
+        }
+    }
+    endpoints
+}
+
+/// An address as URLs have it: IPv6 in brackets.
+fn host(address: &str) -> String {
+    if address.contains(':') && !address.starts_with('[') {
+        format!("[{address}]")
+    } else {
+        address.to_owned()
+    }
+}
+
+fn port(port: u16, default: u16) -> String {
+    if port == default { String::new() } else { format!(":{port}") }
+}

@@ -1,0 +1,60 @@
+//! Which statuses are written, in which order: claims first, no more at once than the API is to bear, nothing that
+//! would change nothing.
+
+use crate::action::Action;
+use crate::claim::ClaimPhase;
+use crate::event::Now;
+use crate::ids::{StreamRef, Uid};
+use crate::state::{State, Write};
+
+impl State {
+    /// Writes claims, then what only informs.
+    pub(super) fn write_statuses(&mut self, now: Now) {
+        while self.writes.len() < self.config.writes_in_flight_max {
+            let Some((_, key)) = self.dirty.claims.pop_first() else { break };
+            let reserved = self.claims.get(&key).is_some_and(|claim| claim.phase == ClaimPhase::Reserved);
+            if reserved && self.current_claim(&key.uid).as_ref() == Some(&key) {
+                self.write_stream(&key.uid, Some(&key), now);
+            }
+        }
+        while self.writes.len() < self.config.writes_in_flight_max {
+            let Some(uid) = self.dirty.statuses.pop_first() else { break };
+            let current = self.current_claim(&uid);
+            let reserved = current.as_ref().and_then(|key| self.claims.get(key));
+            if reserved.is_some_and(|claim| claim.phase == ClaimPhase::Reserved) {
+                self.write_stream(&uid, current.as_ref(), now);
+            } else {
+                self.write_stream(&uid, None, now);
+            }
+        }
+    }
+
+    /// Writes one status, unless one is under way: its end brings this one back.
+    fn write_stream(&mut self, uid: &Uid, claim: Option<&StreamRef>, now: Now) {
+        let Some(stream) = self.streams.get(uid) else { return };
+        let waits = stream.retry_at.is_some_and(|at| at > now.mono);
+        if stream.write.is_some() || stream.reading.is_some() || stream.absent.is_some() || waits {
+            return;
+        }
+        let status = Box::new(self.status_of(uid, now));
+        let stream = &self.streams[uid];
+        if status == stream.stored {
+            self.counters.writes_dropped += 1;
+            return;
+        }
+        let (name, resource_version) = (stream.name.clone(), stream.resource_version);
+        let id = self.next_write();
+        if let Some(key) = claim {
+            self.set_phase(key, ClaimPhase::Writing(id));
+            self.dirty.streams.remove(uid);
+            self.dirty.statuses.remove(uid);
+        }
+        self.writes
+            .insert(id, Write::Stream { uid: uid.clone(), status: status.clone(), claim: claim.cloned() });
+        if let Some(stream) = self.streams.get_mut(uid) {
+            stream.write = Some(id);
+        }
+        let claim = claim.is_some();
+        self.outbox.push(Action::WriteStream { id, uid: uid.clone(), name, resource_version, status, claim });
+    }
+}

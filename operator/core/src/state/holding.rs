@@ -1,0 +1,202 @@
+//! Claims begin and end here, and with them the ledger, the path and every index that knows of them.
+
+use std::time::Duration;
+
+use crate::claim::{Claim, ClaimPhase};
+use crate::event::Now;
+use crate::ids::{NodeName, Ports, StreamRef, UnixTime};
+use crate::ledger::{Held, Quarantine, QuarantineCause};
+use crate::limits;
+use crate::reason::Reason;
+use crate::state::State;
+use crate::status::ProblemSource;
+use crate::timers::Timer;
+
+/// What becomes of the numbers of a claim that ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum After {
+    /// They rest; the same path may have them back.
+    Cooling,
+    /// They are free: nobody was ever told of them.
+    Free,
+}
+
+impl State {
+    /// Takes `claim` and its numbers. Whoever holds them already is contested.
+    pub(crate) fn begin_claim(&mut self, claim: Claim) {
+        let key = claim.stream.clone();
+        let node = self.nodes.entry(claim.node.clone()).or_default();
+        node.claims.insert(key.clone());
+        if let Some(worker) = &mut node.worker {
+            worker.digest = None;
+        }
+        if let Some(lease) = &claim.lease {
+            for port in lease.ports.numbers() {
+                node.ledger.lease(port, key.clone(), &lease.pool);
+            }
+            if let Some(name) = &claim.name {
+                let users = node.users.entry(lease.pool.clone()).or_default();
+                *users.entry(name.namespace.clone()).or_default() += numbers(lease.ports);
+            }
+            self.dirty.pools.insert(lease.pool.clone());
+            self.touch_pools(&claim.node.clone(), lease.ports);
+        }
+        if let Some(path) = &claim.path {
+            self.paths.entry(path.clone()).or_default().claims.insert(key.clone());
+            self.dirty.paths.insert(path.clone());
+        }
+        self.claims.insert(key, claim);
+    }
+
+    /// The claim is over: its worker said so, or nobody ever knew of it.
+    pub(crate) fn end_claim(&mut self, key: &StreamRef, after: After, now: Now) {
+        self.drop_lease(key, after, now);
+        let Some(claim) = self.claims.remove(key) else { return };
+        if let Some(node) = self.nodes.get_mut(&claim.node) {
+            node.claims.remove(key);
+            if let Some(worker) = &mut node.worker {
+                worker.digest = None;
+            }
+        }
+        self.timers.cancel(&Timer::AnswerDue(key.clone()));
+        self.dirty.tell.remove(key);
+        self.dirty.claims.remove(&(claim.rank, key.clone()));
+        if let Some(path) = &claim.path {
+            if let Some(entry) = self.paths.get_mut(path) {
+                entry.claims.remove(key);
+                if let Some((_, winner)) = entry.declared.first() {
+                    self.dirty.streams.insert(winner.clone());
+                }
+            }
+            self.forget_path(path);
+        }
+        if let Some(stream) = self.streams.get_mut(&key.uid) {
+            if stream.claim == Some(key.epoch) {
+                stream.claim = None;
+                self.stranded.remove(&key.uid);
+            }
+            self.mark(&key.uid.clone());
+        }
+    }
+
+    /// Takes the numbers off a claim, which goes on without.
+    pub(crate) fn drop_lease(&mut self, key: &StreamRef, after: After, now: Now) {
+        let Some(claim) = self.claims.get_mut(key) else { return };
+        let owner = claim.owner();
+        let Some(lease) = claim.lease.take() else { return };
+        let (node_name, namespace) =
+            (claim.node.clone(), claim.name.as_ref().map(|name| name.namespace.clone()));
+        let cooldown =
+            self.pools.get(&lease.pool).and_then(|pool| pool.spec.as_ref()).map(|spec| spec.cooldown);
+        let until = now.mono + cooldown.unwrap_or(limits::COOLDOWN_DEFAULT);
+        let Some(node) = self.nodes.get_mut(&node_name) else { return };
+        if let Some(worker) = &mut node.worker {
+            worker.digest = None;
+        }
+        if let Some(namespace) = namespace
+            && let Some(users) = node.users.get_mut(&lease.pool)
+            && let Some(count) = users.get_mut(&namespace)
+        {
+            *count = count.saturating_sub(numbers(lease.ports));
+            if *count == 0 {
+                users.remove(&namespace);
+            }
+        }
+        for port in lease.ports.numbers() {
+            match after {
+                After::Cooling => {
+                    let cooling = Held::Cooling { until, owner: owner.clone(), pool: lease.pool.clone() };
+                    let node = self.nodes.get_mut(&node_name).expect("looked up above");
+                    if node.ledger.unlease(port, key, Some(cooling)) {
+                        self.timers.set(Timer::Cooled(node_name.clone(), port), until);
+                    }
+                }
+                After::Free => {
+                    let node = self.nodes.get_mut(&node_name).expect("looked up above");
+                    if node.ledger.unlease(port, key, None) {
+                        self.settle_free(&node_name, port, now);
+                    }
+                }
+            }
+        }
+        self.dirty.pools.insert(lease.pool);
+        self.touch_pools(&node_name, lease.ports);
+    }
+
+    /// `port` has just become free: whoever waits gets it, unless the last scan showed a foreign socket on it.
+    pub(crate) fn settle_free(&mut self, node: &NodeName, port: u16, now: Now) {
+        let Some(entry) = self.nodes.get_mut(node) else { return };
+        if let Some(holder) = entry.holder(port) {
+            let owner = holder.describe();
+            self.quarantine(node, port, QuarantineCause::Foreign(ProblemSource::HostScan), owner, now);
+            return;
+        }
+        for (pool, shelf) in entry.ledger.shelves() {
+            if shelf.numbers().contains(port) {
+                self.dirty.wake.insert(pool.clone());
+                self.dirty.pools.insert(pool.clone());
+            }
+        }
+    }
+
+    /// Sets `port` aside: somebody else holds it.
+    pub(crate) fn quarantine(
+        &mut self,
+        node: &NodeName,
+        port: u16,
+        cause: QuarantineCause,
+        owner: String,
+        now: Now,
+    ) {
+        self.timers.cancel(&Timer::Cooled(node.clone(), port));
+        let since = unix(now);
+        let entry = self.nodes.entry(node.clone()).or_default();
+        entry
+            .ledger
+            .set(port, Some(Held::Quarantined(Quarantine { cause, owner, since, clean_since: None })));
+        self.timers.set_if_unset(Timer::ScanDue(node.clone()), now.mono + limits::SCAN_AGAIN_MIN);
+        self.touch_pools(node, Ports { rtp: port, rtcp: None });
+    }
+
+    /// The stream lives by this claim no longer. Its worker is to close it, unless nobody ever knew of it.
+    pub(crate) fn revoke(&mut self, key: &StreamRef, reason: Reason, now: Now) {
+        let Some(claim) = self.claims.get_mut(key) else { return };
+        if !claim.may_be_known() {
+            self.end_claim(key, After::Free, now);
+            return;
+        }
+        claim.phase = ClaimPhase::Revoking(reason);
+        claim.told = None;
+        if let Some(path) = claim.path.clone() {
+            self.dirty.paths.insert(path);
+        }
+        self.dirty.tell.insert(key.clone());
+        if let Some(stream) = self.streams.get_mut(&key.uid) {
+            if stream.claim == Some(key.epoch) {
+                stream.claim = None;
+                self.stranded.remove(&key.uid);
+            }
+            self.mark(&key.uid.clone());
+        }
+    }
+
+    /// Pools whose numbers are among `ports` have another status.
+    pub(crate) fn touch_pools(&mut self, node: &NodeName, ports: Ports) {
+        let Some(node) = self.nodes.get(node) else { return };
+        for (pool, shelf) in node.ledger.shelves() {
+            if ports.numbers().any(|port| shelf.numbers().contains(port)) {
+                self.dirty.pools.insert(pool.clone());
+            }
+        }
+    }
+}
+
+/// How many numbers.
+fn numbers(ports: Ports) -> u32 {
+    1 + u32::from(ports.rtcp.is_some())
+}
+
+/// The wall clock as the API writes it.
+pub(crate) fn unix(now: Now) -> UnixTime {
+    UnixTime(Duration::from_millis(now.wall_unix_ms).as_secs())
+}

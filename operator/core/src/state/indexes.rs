@@ -1,0 +1,155 @@
+//! Who declares which path, who uses which Secret, who waits where.
+
+use crate::config::NodeMatch;
+use crate::ids::{NodeName, ObjectName, Path, SessionId, Uid};
+use crate::node::{Liveness, Node, Worker};
+use crate::spec::StreamSpec;
+use crate::state::State;
+use crate::stream::{Blocked, Stream};
+use crate::timers::Timer;
+
+impl State {
+    /// A stream's claim and status are to be looked at.
+    pub(crate) fn mark(&mut self, uid: &Uid) {
+        self.dirty.streams.insert(uid.clone());
+        self.dirty.statuses.insert(uid.clone());
+    }
+
+    /// A stream with this spec declares its path and names its Secrets.
+    pub(crate) fn declare(&mut self, uid: &Uid, created_unix_ms: u64, namespace: &str, spec: &StreamSpec) {
+        let entry = self.paths.entry(spec.path.clone()).or_default();
+        let winner = entry.declared.first().cloned();
+        entry.declared.insert((created_unix_ms, uid.clone()));
+        self.dirty.paths.insert(spec.path.clone());
+        if let Some((_, winner)) = winner {
+            // An older one that comes later is heard by the one that had the path.
+            self.mark(&winner);
+        }
+        for secret in secrets(namespace, spec) {
+            self.secret_users.entry(secret).or_default().insert(uid.clone());
+        }
+    }
+
+    /// It declares it no longer; the next one takes over.
+    pub(crate) fn undeclare(&mut self, uid: &Uid, created_unix_ms: u64, namespace: &str, spec: &StreamSpec) {
+        if let Some(entry) = self.paths.get_mut(&spec.path) {
+            entry.declared.remove(&(created_unix_ms, uid.clone()));
+            if let Some((_, winner)) = entry.declared.first().cloned() {
+                self.mark(&winner);
+            }
+        }
+        self.dirty.paths.insert(spec.path.clone());
+        self.forget_path(&spec.path);
+        for secret in secrets(namespace, spec) {
+            if let Some(users) = self.secret_users.get_mut(&secret) {
+                users.remove(uid);
+                if users.is_empty() {
+                    self.secret_users.remove(&secret);
+                }
+            }
+        }
+    }
+
+    /// Keeps no entry for a path that nobody declares or has open.
+    pub(crate) fn forget_path(&mut self, path: &Path) {
+        if self.paths.get(path).is_some_and(|entry| entry.declared.is_empty() && entry.claims.is_empty()) {
+            self.paths.remove(path);
+        }
+    }
+
+    /// The stream that `path` belongs to.
+    pub(crate) fn winner(&self, path: &Path) -> Option<&Uid> {
+        self.paths.get(path)?.declared.first().map(|(_, uid)| uid)
+    }
+
+    /// Puts a stream where what it waits for will find it, and takes it from where it was.
+    pub(crate) fn block(&mut self, uid: &Uid, blocked: Option<Blocked>) {
+        let Some(stream) = self.streams.get_mut(uid) else { return };
+        let place = (stream.arrival, uid.clone());
+        let before = std::mem::replace(&mut stream.blocked, blocked.clone());
+        if before == blocked {
+            return;
+        }
+        self.dirty.statuses.insert(uid.clone());
+        match before {
+            Some(Blocked::Ports { queue, .. }) => {
+                if let Some(waiting) = self.queues.get_mut(&queue) {
+                    waiting.remove(&place);
+                    if waiting.is_empty() {
+                        self.queues.remove(&queue);
+                    }
+                }
+            }
+            Some(Blocked::Worker { .. } | Blocked::Pool { .. }) => {
+                self.unplaced.remove(&place);
+            }
+            Some(Blocked::Closing | Blocked::Retry { .. }) | None => {}
+        }
+        match blocked {
+            Some(Blocked::Ports { queue, .. }) => {
+                self.queues.entry(queue).or_default().insert(place);
+            }
+            Some(Blocked::Worker { .. } | Blocked::Pool { .. }) => {
+                self.unplaced.insert(place);
+            }
+            Some(Blocked::Closing | Blocked::Retry { .. }) | None => {}
+        }
+    }
+
+    /// The node whose worker speaks by this session, if it still does.
+    pub(crate) fn speaker(&self, session: SessionId) -> Option<NodeName> {
+        let node = self.sessions.get(&session)?;
+        let current = self.nodes.get(node)?.worker.as_ref()?.session.as_ref()?.id;
+        (current == session).then(|| node.clone())
+    }
+
+    /// The worker of `node`.
+    pub(crate) fn worker(&self, node: &NodeName) -> Option<&Worker> {
+        self.nodes.get(node)?.worker.as_ref()
+    }
+
+    /// The worker of `node`, to be changed.
+    pub(crate) fn worker_mut(&mut self, node: &NodeName) -> Option<&mut Worker> {
+        self.nodes.get_mut(node)?.worker.as_mut()
+    }
+
+    /// Whether streams may be taken away from `node`'s worker: the witnesses gave it up, or it is unheard and so is its node.
+    pub(crate) fn is_lost(&self, node: &NodeName) -> bool {
+        let Some(node) = self.nodes.get(node) else { return false };
+        match node.worker.as_ref().map(|worker| worker.liveness) {
+            Some(Liveness::Lost) => true,
+            Some(Liveness::Alive) => false,
+            Some(Liveness::Suspect | Liveness::Unheard) | None => self.node_is_down(node),
+        }
+    }
+
+    fn node_is_down(&self, node: &Node) -> bool {
+        match &node.object {
+            Some(object) => !object.ready,
+            // Nodes that were never watched say nothing by their absence.
+            None => {
+                let waiting = self.timers.is_set(&Timer::LeadWindow);
+                self.config.node_match == NodeMatch::Labels && self.is_active() && !waiting
+            }
+        }
+    }
+
+    /// What a stream's claims are named by.
+    pub(crate) fn stream_name(&self, uid: &Uid) -> Option<ObjectName> {
+        self.streams.get(uid).map(|stream| stream.name.clone())
+    }
+}
+
+/// The Secrets that a spec names.
+pub(crate) fn secrets(namespace: &str, spec: &StreamSpec) -> impl Iterator<Item = ObjectName> {
+    let names = [spec.publish.token_secret.clone(), spec.play.token_secret.clone()];
+    let namespace: std::sync::Arc<str> = namespace.into();
+    names.into_iter().flatten().map(move |name| ObjectName::new(namespace.clone(), name))
+}
+
+impl Stream {
+    /// Its namespace.
+    pub(crate) fn namespace(&self) -> &str {
+        &self.name.namespace
+    }
+}

@@ -1,0 +1,203 @@
+//! A stream as the planner knows it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::ids::{
+    BootId, Epoch, NodeName, ObjectName, Path, PoolName, ResourceVersion, UnixTime, WorkerName, WriteId,
+};
+use crate::ledger::Shape;
+use crate::reason::Reason;
+use crate::spec::{Refusal, RtpSource, Selector, Source, StreamObject, StreamSpec};
+use crate::status::{Failover, Publisher, StreamStatus};
+
+/// A stream as the planner knows it.
+#[derive(Clone, Debug)]
+pub(crate) struct Stream {
+    pub(crate) name: ObjectName,
+    pub(crate) resource_version: ResourceVersion,
+    pub(crate) generation: i64,
+    pub(crate) created_unix_ms: u64,
+    pub(crate) deleting: bool,
+    pub(crate) touch: Option<Arc<str>>,
+    /// The last good one.
+    pub(crate) spec: Option<Arc<StreamSpec>>,
+    /// Why the present one is not taken.
+    pub(crate) refusal: Option<Refusal>,
+    /// The status as stored, as far as is known.
+    pub(crate) stored: Box<StreamStatus>,
+    /// The highest epoch ever used or heard of.
+    pub(crate) epoch: Epoch,
+    /// The claim that it lives by.
+    pub(crate) claim: Option<Epoch>,
+    /// Rank of its first sight: the order of waiting.
+    pub(crate) arrival: u64,
+    /// Why it has no claim although it should.
+    pub(crate) blocked: Option<Blocked>,
+    /// The status write under way.
+    pub(crate) write: Option<WriteId>,
+    /// A GET is under way: nothing is written until it answers.
+    pub(crate) reading: Option<Reading>,
+    /// After a refused write: nothing is claimed before this.
+    pub(crate) retry_at: Option<Duration>,
+    pub(crate) publisher: Option<Publisher>,
+    pub(crate) live: bool,
+    /// Why the last publisher ended, in the worker's word.
+    pub(crate) ended: Option<Arc<str>>,
+    /// Since when there has been no media.
+    pub(crate) quiet_since: Duration,
+    /// Its ports went back for want of media.
+    pub(crate) idle: bool,
+    /// It sat on a stuck shard in two aborts.
+    pub(crate) suspect: bool,
+    /// Processes in which it sat on a stuck shard, and when.
+    pub(crate) stuck: Vec<(Duration, BootId)>,
+    /// A move that awaits the new worker's acknowledgement.
+    pub(crate) moving: Option<Moving>,
+    pub(crate) failovers: u32,
+    pub(crate) last_failover: Option<Failover>,
+    /// A list lacked it.
+    pub(crate) absent: Option<Absence>,
+    /// ttlAfterIdle is over and its deletion is asked for.
+    pub(crate) expiring: bool,
+    /// A watch event was passed over for being older than what is known.
+    pub(crate) passed_over: bool,
+}
+
+/// A move that awaits the new worker's acknowledgement.
+#[derive(Clone, Debug)]
+pub(crate) struct Moving {
+    pub(crate) from: WorkerName,
+    pub(crate) from_node: NodeName,
+    pub(crate) reason: Reason,
+    /// The last sign of the old worker.
+    pub(crate) last_heard: Duration,
+    pub(crate) at: UnixTime,
+}
+
+/// A GET under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// It shows everything that we have written.
+    AfterWrites,
+    /// A write was under way when it began: it may show what was before.
+    BesideWrite,
+}
+
+/// A list lacked a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Absence {
+    /// A GET is to say whether it is gone.
+    Confirming,
+    /// Too many are lacking to believe it, or the list is older than one seen: a person must confirm.
+    Held(Reason),
+}
+
+/// Why a stream that should have a claim has none, and what it waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Blocked {
+    /// A worker that may take it.
+    Worker {
+        /// For people.
+        message: String,
+    },
+    /// A free number.
+    Ports {
+        /// Where it is queued.
+        queue: Queue,
+        /// For people.
+        message: String,
+    },
+    /// A pool that it may use.
+    Pool {
+        /// Which, or the default one.
+        reason: Reason,
+        /// For people.
+        message: String,
+    },
+    /// The end of an earlier claim on its path.
+    Closing,
+    /// A while after a refused write.
+    Retry {
+        /// For people.
+        message: String,
+    },
+}
+
+/// Streams that wait for the same thing: if the first can't have it, none can.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Queue {
+    pub(crate) pool: PoolName,
+    pub(crate) shape: Shape,
+    pub(crate) node_selector: Selector,
+}
+
+impl Stream {
+    /// A stream seen for the first time.
+    pub(crate) fn new(object: StreamObject, arrival: u64, now: Duration) -> Self {
+        let StreamObject {
+            uid: _,
+            name,
+            resource_version,
+            generation,
+            created_unix_ms,
+            deleting,
+            touch,
+            spec,
+            status,
+        } = object;
+        let (spec, refusal) = match spec {
+            Ok(spec) => (Some(spec), None),
+            Err(refusal) => (None, Some(refusal)),
+        };
+        Self {
+            name,
+            resource_version,
+            generation,
+            created_unix_ms,
+            deleting,
+            touch,
+            spec,
+            refusal,
+            epoch: Epoch(status.epoch),
+            claim: None,
+            arrival,
+            blocked: None,
+            write: None,
+            reading: None,
+            retry_at: None,
+            publisher: status.publisher.clone(),
+            live: false,
+            ended: None,
+            quiet_since: now,
+            idle: false,
+            suspect: false,
+            stuck: Vec::new(),
+            moving: None,
+            failovers: status.failovers,
+            last_failover: status.last_failover.clone(),
+            absent: None,
+            expiring: false,
+            passed_over: false,
+            stored: status,
+        }
+    }
+
+    /// Its rtp source, where it has one.
+    pub(crate) fn rtp(&self) -> Option<&RtpSource> {
+        match &self.spec.as_ref()?.source {
+            Source::Rtp(rtp) => Some(rtp),
+            Source::Push { .. } => None,
+        }
+    }
+
+    /// The numbers that it needs.
+    pub(crate) fn shape(&self) -> Option<Shape> {
+        self.rtp().map(|rtp| if rtp.rtcp { Shape::Pair } else { Shape::Single })
+    }
+
+    /// The path that it declares.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        self.spec.as_ref().map(|spec| &spec.path)
+    }
+}
