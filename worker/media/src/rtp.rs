@@ -9,7 +9,16 @@
 //! One [`Receiver`] serves one stream and all who may send it. It is driven as the crate says: feed it, drain
 //! [`Receiver::poll_event`] and [`Receiver::poll_transmit`], call [`Receiver::timeout`] at [`Receiver::deadline`].
 
+pub mod candidates;
+pub mod limits;
+mod live;
+pub mod packet;
+pub mod packetizer;
 mod receiver;
+mod reception;
+pub mod reorder;
+pub mod rfc4571;
+pub mod rtcp;
 
 use std::net::SocketAddr;
 
@@ -130,6 +139,8 @@ pub enum Close {
     Crowded,
     /// No valid PS pack came in the time that a candidate has.
     NoMedia,
+    /// [`Receiver::evict`].
+    Evicted,
 }
 
 /// Bytes for a peer: RTCP.

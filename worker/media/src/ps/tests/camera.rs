@@ -39,6 +39,14 @@ impl Random {
     pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
         (0..count).map(|_| self.next() as u8).collect()
     }
+
+    /// The items in an order in which each is at most `by` places from its own.
+    pub(crate) fn mix<T>(&mut self, items: Vec<T>, by: usize) -> Vec<T> {
+        let mut keyed: Vec<(usize, T)> =
+            items.into_iter().enumerate().map(|(n, item)| (n + self.below(by + 1), item)).collect();
+        keyed.sort_by_key(|(key, _)| *key);
+        keyed.into_iter().map(|(_, item)| item).collect()
+    }
 }
 
 /// What the camera films.
