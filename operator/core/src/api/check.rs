@@ -7,9 +7,9 @@ use std::fmt;
 use crate::reason::Reason;
 
 use super::{
-    Access, Duration, MediaStream, MediaStreamSpec, OnDuplicate, PlayProtocol, PlaySpec, PortPool,
-    PublishSpec, PushProtocol, RtpPayload, RtpSource, RtpTransport, ShrinkPolicy, Source, SsrcPolicy, access,
-    port_pool, words,
+    Access, Duration, MediaStream, MediaStreamSpec, MediaStreamStatus, OnDuplicate, PlayProtocol, PlaySpec,
+    PortPool, PublishSpec, PushProtocol, RtpPayload, RtpSource, RtpTransport, ShrinkPolicy, Source,
+    SsrcPolicy, access, port_pool, words,
 };
 
 /// Why an object is not accepted.
@@ -36,6 +36,13 @@ pub fn stream(new: &MediaStream, old: Option<&MediaStream>) -> Vec<Refusal> {
     if let Some(old) = old {
         found.stream_change(new, old);
     }
+    found.0
+}
+
+/// Checks a status alone, when only that is written.
+pub fn stream_status(new: &MediaStreamStatus, old: Option<&MediaStreamStatus>) -> Vec<Refusal> {
+    let mut found = Findings::default();
+    found.status_change(new, old);
     found.0
 }
 
@@ -210,13 +217,18 @@ impl Findings {
         self.must(new.spec.path == old.spec.path, "spec.path", words::PATH_FIXED);
         let kinds = |source: &Source| (source.push.is_some(), source.rtp.is_some());
         self.must(kinds(&new.spec.source) == kinds(&old.spec.source), "spec.source", words::SOURCE_FIXED);
+        match &new.status {
+            Some(status) => self.status_change(status, old.status.as_ref()),
+            None => self.status_change(&MediaStreamStatus::default(), old.status.as_ref()),
+        }
+    }
+
+    fn status_change(&mut self, new: &MediaStreamStatus, old: Option<&MediaStreamStatus>) {
+        let Some(old) = old else { return };
         let falls =
             |new: Option<i64>, old: Option<i64>| old.is_some_and(|old| new.is_none_or(|new| new < old));
-        let status =
-            |stream: &MediaStream| stream.status.as_ref().map_or((None, None), |s| (s.epoch, s.term));
-        let ((epoch, term), (old_epoch, old_term)) = (status(new), status(old));
-        self.must(!falls(epoch, old_epoch), "status.epoch", words::EPOCH_FALLS);
-        self.must(!falls(term, old_term), "status.term", words::TERM_FALLS);
+        self.must(!falls(new.epoch, old.epoch), "status.epoch", words::EPOCH_FALLS);
+        self.must(!falls(new.term, old.term), "status.term", words::TERM_FALLS);
     }
 
     fn listed_once<T: Ord + Copy>(&mut self, protocols: &[T], field: &str) {

@@ -1,0 +1,219 @@
+//! What a worker says, checked.
+
+use std::{sync::Arc, time::Duration};
+
+use operator_core::{
+    Event,
+    event::{Beat, Binding, Closed, Hello, Holder, HostPorts, Inventory, Report},
+    ids::{BootId, Epoch, NodeName, Ports, Protocol, SessionId, StreamRef, Term, Uid, UnixTime, WorkerName},
+    spec::PortRange,
+    status::Publisher,
+};
+use proto::control::v1::{self as wire, report::Kind, worker_message::Body};
+
+/// A message that a sound worker does not send.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unsound {
+    #[error("{0} is missing in the worker's message")]
+    Missing(&'static str),
+    #[error("{field} is {value} in the worker's message, which is no port")]
+    Port { field: &'static str, value: u32 },
+    #[error("protocol is {0} in the worker's message, which is neither TCP nor UDP")]
+    Protocol(i32),
+    #[error("a lease of {0} ports in the worker's message; there are one or two")]
+    Ports(usize),
+}
+
+/// Where the worker that says hello serves its admin pages, if it does.
+pub(crate) fn admin_port(body: &Body) -> Option<u16> {
+    match body {
+        Body::Hello(hello) => port("hello.admin_port", hello.admin_port).ok(),
+        Body::Inventory(_) | Body::Beat(_) | Body::Report(_) => None,
+    }
+}
+
+/// The event that a message is.
+pub(crate) fn event(session: SessionId, body: Body) -> Result<Event, Unsound> {
+    Ok(match body {
+        Body::Hello(it) => Event::Hello { session, hello: hello(it)? },
+        Body::Inventory(it) => Event::Inventory { session, inventory: inventory(it)? },
+        Body::Beat(it) => Event::Beat { session, beat: beat(&it) },
+        Body::Report(it) => {
+            let kind = it.kind.ok_or(Unsound::Missing("report.kind"))?;
+            Event::Report { session, report: report(kind)? }
+        }
+    })
+}
+
+fn hello(it: wire::Hello) -> Result<Hello, Unsound> {
+    let wire::Hello {
+        worker,
+        node,
+        pod_uid,
+        boot_id,
+        version: _,
+        addresses,
+        listener_ports,
+        term,
+        rtmp_port,
+        http_port,
+        health_port: _,
+        admin_port: _,
+    } = it;
+    Ok(Hello {
+        worker: WorkerName::from(some(worker, "hello.worker")?),
+        node: NodeName::from(some(node, "hello.node")?),
+        pod_uid: pod_uid.into(),
+        boot: BootId::from(some(boot_id, "hello.boot_id")?),
+        addresses: addresses.into_iter().map(Arc::from).collect(),
+        listener_ports: listener_ports
+            .into_iter()
+            .map(|value| port("hello.listener_ports", value))
+            .collect::<Result<_, _>>()?,
+        term: Term(term),
+        rtmp_port: port("hello.rtmp_port", rtmp_port)?,
+        http_port: port("hello.http_port", http_port)?,
+    })
+}
+
+fn inventory(it: wire::Inventory) -> Result<Inventory, Unsound> {
+    let wire::Inventory { sequence, bound, closed, holders, streams, host, request_id } = it;
+    Ok(Inventory {
+        sequence,
+        bound: bound.into_iter().map(binding).collect::<Result<_, _>>()?,
+        closed: closed.into_iter().map(self::closed).collect::<Result<_, _>>()?,
+        holders: holders.into_iter().map(holder).collect::<Result<_, _>>()?,
+        streams: streams.into_iter().map(stream).collect::<Result<_, _>>()?,
+        host: host_ports(host)?,
+        request_id,
+    })
+}
+
+fn beat(it: &wire::Beat) -> Beat {
+    let wire::Beat { sequence, digest, term } = *it;
+    Beat { sequence, digest, term: Term(term) }
+}
+
+fn report(kind: Kind) -> Result<Report, Unsound> {
+    Ok(match kind {
+        Kind::Assigned(wire::Assigned { stream, ports }) => {
+            Report::Assigned { stream: stream_of(stream)?, ports: lease(&ports)? }
+        }
+        Kind::BindFailed(it) => bind_failed(it)?,
+        Kind::Closed(it) => Report::Closed(closed(it)?),
+        Kind::Publisher(wire::PublisherChanged { stream, publisher, reason }) => Report::Publisher {
+            stream: stream_of(stream)?,
+            publisher: publisher.map(self::publisher),
+            reason: reason.into(),
+        },
+        Kind::Media(wire::MediaChanged { stream, live }) => {
+            Report::Media { stream: stream_of(stream)?, live }
+        }
+        Kind::Scan(wire::Scan { holders, host }) => Report::Scan {
+            holders: holders.into_iter().map(holder).collect::<Result<_, _>>()?,
+            host: host_ports(host)?,
+        },
+        Kind::Stuck(wire::ShardStuck { shard, verdict, streams }) => Report::ShardStuck {
+            shard,
+            verdict: verdict.into(),
+            streams: streams.into_iter().map(stream).collect::<Result<_, _>>()?,
+        },
+    })
+}
+
+fn bind_failed(it: wire::BindFailed) -> Result<Report, Unsound> {
+    let wire::BindFailed { stream, port, protocol, error, holder, own } = it;
+    Ok(Report::BindFailed {
+        stream: stream_of(stream)?,
+        port: self::port("bind_failed.port", port)?,
+        protocol: self::protocol(protocol)?,
+        error: error.into(),
+        holder: holder.map(self::holder).transpose()?,
+        own,
+    })
+}
+
+fn binding(it: wire::Binding) -> Result<Binding, Unsound> {
+    let wire::Binding { port, protocol, stream } = it;
+    Ok(Binding {
+        port: self::port("binding.port", port)?,
+        protocol: self::protocol(protocol)?,
+        stream: stream.map(self::stream).transpose()?,
+    })
+}
+
+fn closed(it: wire::Closed) -> Result<Closed, Unsound> {
+    let wire::Closed { stream, ports, ago_ms } = it;
+    Ok(Closed {
+        stream: stream_of(stream)?,
+        ports: ports.into_iter().map(|value| port("closed.ports", value)).collect::<Result<_, _>>()?,
+        ago: Duration::from_millis(ago_ms),
+    })
+}
+
+fn holder(it: wire::Holder) -> Result<Holder, Unsound> {
+    let wire::Holder { port, protocol, uid, process, show } = it;
+    Ok(Holder {
+        port: self::port("holder.port", port)?,
+        protocol: self::protocol(protocol)?,
+        user: uid,
+        process: process.into(),
+        show: show.into(),
+    })
+}
+
+fn host_ports(it: Option<wire::HostPorts>) -> Result<HostPorts, Unsound> {
+    let Some(wire::HostPorts { ephemeral, reserved }) = it else { return Ok(HostPorts::default()) };
+    Ok(HostPorts {
+        ephemeral: ephemeral.map(|it| range(&it)).transpose()?,
+        reserved: reserved.iter().map(range).collect::<Result<_, _>>()?,
+    })
+}
+
+fn range(it: &wire::PortRange) -> Result<PortRange, Unsound> {
+    Ok(PortRange { start: port("range.start", it.start)?, end: port("range.end", it.end)? })
+}
+
+fn publisher(it: wire::Publisher) -> Publisher {
+    let wire::Publisher { remote, since_unix_ms, protocol: _, codecs } = it;
+    Publisher {
+        remote: remote.into(),
+        since: UnixTime(since_unix_ms / 1000),
+        codecs: codecs.into_iter().map(Arc::from).collect(),
+    }
+}
+
+fn lease(ports: &[u32]) -> Result<Option<Ports>, Unsound> {
+    let number = |value: u32| port("assigned.ports", value);
+    Ok(match ports {
+        [] => None,
+        [rtp] => Some(Ports { rtp: number(*rtp)?, rtcp: None }),
+        [rtp, rtcp] => Some(Ports { rtp: number(*rtp)?, rtcp: Some(number(*rtcp)?) }),
+        more => return Err(Unsound::Ports(more.len())),
+    })
+}
+
+fn stream_of(it: Option<wire::StreamRef>) -> Result<StreamRef, Unsound> {
+    stream(it.ok_or(Unsound::Missing("stream"))?)
+}
+
+fn stream(it: wire::StreamRef) -> Result<StreamRef, Unsound> {
+    let wire::StreamRef { uid, epoch } = it;
+    Ok(StreamRef::new(Uid::from(some(uid, "stream.uid")?), Epoch(epoch)))
+}
+
+fn some(text: String, field: &'static str) -> Result<String, Unsound> {
+    if text.is_empty() { Err(Unsound::Missing(field)) } else { Ok(text) }
+}
+
+fn port(field: &'static str, value: u32) -> Result<u16, Unsound> {
+    u16::try_from(value).ok().filter(|port| *port != 0).ok_or(Unsound::Port { field, value })
+}
+
+fn protocol(value: i32) -> Result<Protocol, Unsound> {
+    match wire::Protocol::try_from(value) {
+        Ok(wire::Protocol::Tcp) => Ok(Protocol::Tcp),
+        Ok(wire::Protocol::Udp) => Ok(Protocol::Udp),
+        Ok(wire::Protocol::Unspecified) | Err(_) => Err(Unsound::Protocol(value)),
+    }
+}

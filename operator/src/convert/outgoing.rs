@@ -1,0 +1,176 @@
+//! What the planner tells a worker.
+
+use std::{sync::Arc, time::Duration};
+
+use operator_core::{
+    Command,
+    action::{Assign, AssignedSource, Directory, DirectoryEntry, Tokens},
+    ids::{Ports, StreamRef, Term},
+    spec::{
+        Latency, OnDuplicate, PlayPolicy, PlayProtocol, PortRange, PublishPolicy, PushProtocol, RtpSource,
+        RtpTransport, SlowViewer, SsrcPolicy,
+    },
+};
+use proto::control::v1::{self as wire, operator_message::Body};
+
+/// The message that a command is.
+pub(crate) fn operator_message(term: Term, sequence: u64, command: &Command) -> wire::OperatorMessage {
+    let body = match command {
+        Command::Welcome => Body::Welcome(wire::Welcome { operator: "standalone".to_owned() }),
+        Command::Assign(it) => Body::Assign(assign(it)),
+        Command::Revoke { stream, reason } => Body::Revoke(wire::Revoke {
+            stream: Some(self::stream(stream)),
+            reason: reason.as_str().to_owned(),
+        }),
+        Command::Directory(it) => Body::Directory(directory(it)),
+        Command::InventoryRequest { id } => Body::InventoryRequest(wire::InventoryRequest { id: *id }),
+        Command::Watch { ranges, interval } => Body::Watch(wire::Watch {
+            ranges: ranges.iter().map(range).collect(),
+            interval_ms: ms(*interval),
+        }),
+        Command::CloseLeak { port, stream } => Body::CloseLeak(wire::CloseLeak {
+            port: u32::from(*port),
+            stream: stream.as_ref().map(self::stream),
+        }),
+    };
+    wire::OperatorMessage { term: term.0, sequence, body: Some(body) }
+}
+
+fn assign(it: &Assign) -> wire::Assign {
+    let Assign { stream, path, name, created_unix_ms, publish, publish_tokens, play, play_tokens, source } =
+        it;
+    let (protocols, rtp) = match source {
+        AssignedSource::Push { protocols } => (protocols.iter().map(push_protocol).collect(), None),
+        AssignedSource::Rtp { source, ports } => (Vec::new(), Some(rtp(source, *ports))),
+    };
+    wire::Assign {
+        stream: Some(self::stream(stream)),
+        path: path.to_string(),
+        namespace: name.namespace.to_string(),
+        name: name.name.to_string(),
+        created_unix_ms: *created_unix_ms,
+        publish: Some(publish_policy(publish, publish_tokens, protocols)),
+        play: Some(play_policy(play, play_tokens)),
+        rtp,
+    }
+}
+
+fn directory(it: &Directory) -> wire::DirectoryUpdate {
+    let Directory { version, full, entries, removed } = it;
+    wire::DirectoryUpdate {
+        version: *version,
+        full: *full,
+        entries: entries.iter().map(directory_entry).collect(),
+        removed_paths: removed.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn directory_entry(it: &DirectoryEntry) -> wire::DirectoryEntry {
+    let DirectoryEntry { path, stream, worker, publish, publish_tokens, play, play_tokens } = it;
+    wire::DirectoryEntry {
+        path: path.to_string(),
+        stream: Some(self::stream(stream)),
+        worker: worker.as_ref().map(ToString::to_string).unwrap_or_default(),
+        publish: Some(publish_policy(publish, publish_tokens, Vec::new())),
+        play: Some(play_policy(play, play_tokens)),
+    }
+}
+
+fn publish_policy(it: &PublishPolicy, tokens: &Tokens, protocols: Vec<String>) -> wire::PublishPolicy {
+    let PublishPolicy {
+        on_duplicate,
+        start_timeout,
+        stall_timeout,
+        resume_window,
+        token_secret: _,
+        allowed_cidrs,
+    } = it;
+    let on_duplicate = match on_duplicate {
+        OnDuplicate::Reject => wire::OnDuplicate::Reject,
+        OnDuplicate::Takeover => wire::OnDuplicate::Takeover,
+    };
+    wire::PublishPolicy {
+        on_duplicate: on_duplicate.into(),
+        start_timeout_ms: ms(*start_timeout),
+        stall_timeout_ms: ms(*stall_timeout),
+        resume_window_ms: ms(*resume_window),
+        access: Some(access(tokens, allowed_cidrs)),
+        protocols,
+    }
+}
+
+fn play_policy(it: &PlayPolicy, tokens: &Tokens) -> wire::PlayPolicy {
+    let PlayPolicy { protocols, latency, slow_viewer, start_timeout, token_secret: _, allowed_cidrs } = it;
+    let latency = match latency {
+        Latency::Normal => wire::Latency::Normal,
+        Latency::Low => wire::Latency::Low,
+        Latency::Bulk => wire::Latency::Bulk,
+    };
+    let slow_viewer = match slow_viewer {
+        SlowViewer::SkipToKeyframe => wire::SlowViewer::SkipToKeyframe,
+        SlowViewer::Disconnect => wire::SlowViewer::Disconnect,
+    };
+    wire::PlayPolicy {
+        protocols: protocols.iter().map(play_protocol).collect(),
+        latency: latency.into(),
+        slow_viewer: slow_viewer.into(),
+        start_timeout_ms: ms(*start_timeout),
+        access: Some(access(tokens, allowed_cidrs)),
+    }
+}
+
+fn access(tokens: &Tokens, allowed_cidrs: &[Arc<str>]) -> wire::Access {
+    let (token_sha256, token_required) = match tokens {
+        Tokens::Open => (Vec::new(), false),
+        Tokens::Required(hashes) => (hashes.iter().map(|hash| hash.to_vec()).collect(), true),
+    };
+    wire::Access {
+        token_sha256,
+        token_required,
+        allowed_cidrs: allowed_cidrs.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn rtp(source: &RtpSource, ports: Ports) -> wire::RtpSource {
+    let RtpSource { transport, ssrc, ssrc_policy, rtcp: _ } = source;
+    let transport = match transport {
+        RtpTransport::Udp => wire::RtpTransport::Udp,
+        RtpTransport::TcpPassive => wire::RtpTransport::TcpPassive,
+    };
+    let ssrc_policy = match ssrc_policy {
+        SsrcPolicy::Enforce => wire::SsrcPolicy::Enforce,
+        SsrcPolicy::Learn => wire::SsrcPolicy::Learn,
+    };
+    wire::RtpSource {
+        transport: transport.into(),
+        ssrc: *ssrc,
+        ssrc_policy: ssrc_policy.into(),
+        rtp_port: u32::from(ports.rtp),
+        rtcp_port: ports.rtcp.map(u32::from),
+    }
+}
+
+fn push_protocol(it: &PushProtocol) -> String {
+    match it {
+        PushProtocol::Rtmp => "RTMP".to_owned(),
+    }
+}
+
+fn play_protocol(it: &PlayProtocol) -> String {
+    match it {
+        PlayProtocol::Rtmp => "RTMP".to_owned(),
+        PlayProtocol::HttpFlv => "HTTPFLV".to_owned(),
+    }
+}
+
+fn stream(it: &StreamRef) -> wire::StreamRef {
+    wire::StreamRef { uid: it.uid.to_string(), epoch: it.epoch.0 }
+}
+
+fn range(it: &PortRange) -> wire::PortRange {
+    wire::PortRange { start: u32::from(it.start), end: u32::from(it.end) }
+}
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
