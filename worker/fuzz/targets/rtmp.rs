@@ -8,7 +8,7 @@ use media::frame::Codec;
 use media::rtmp::amf0::{Reader as AmfReader, Value, Writer as AmfWriter};
 use media::rtmp::chunk::{Bounds, Message, Reader};
 use media::rtmp::handshake::Handshake;
-use media::rtmp::{Client, ClientConfig, Config, Event, Role, Session, limits};
+use media::rtmp::{Client, ClientConfig, Config, Event, PlayEnd, Role, Session, Viewer, ViewerEvent, limits};
 
 const NOW: Duration = Duration::ZERO;
 
@@ -107,29 +107,18 @@ fn write(out: &mut AmfWriter, value: &Value) {
     }
 }
 
-/// A server session after nothing, connect, publish or play: it ends in an error or goes on, and holds little.
+/// A server session after nothing, connect, publish or play, or a viewer: it ends in an error or goes on, and holds little.
 pub(super) fn session(data: &[u8]) {
     let Some((mode, data)) = data.split_first() else { return };
     let mut session = Session::new(Config::default(), NOW);
-    let role = match mode % 4 {
-        0 => None,
-        1 => Some(Role::Publish),
-        _ => Some(Role::Play),
-    };
-    if let Some(role) = role {
-        pair(&mut session, &mut Client::new(client_config(role)));
+    match mode % 5 {
+        0 => {}
+        1 => pair(&mut session, &mut Client::new(client_config(Role::Publish))),
+        2 => connect(&mut session),
+        _ => pair(&mut session, &mut Client::new(client_config(Role::Play))),
     }
-    if mode % 4 == 3 {
-        let mut viewer = session.into_viewer();
-        for piece in pieces(data) {
-            let result = viewer.receive(piece, NOW);
-            while viewer.poll_event().is_some() {}
-            if result.is_err() {
-                return;
-            }
-            while viewer.poll_transmit().is_some() {}
-        }
-        return;
+    if mode % 5 == 4 {
+        return view(session.into_viewer(), data);
     }
     for piece in pieces(data) {
         let result = session.receive(piece, NOW);
@@ -142,6 +131,31 @@ pub(super) fn session(data: &[u8]) {
             return;
         }
     }
+}
+
+fn view(mut viewer: Viewer, data: &[u8]) {
+    for piece in pieces(data) {
+        let result = viewer.receive(piece, NOW);
+        let waiting = std::iter::from_fn(|| viewer.poll_transmit()).map(|bytes| bytes.len()).sum::<usize>();
+        assert!(waiting <= limits::TRANSMIT_BYTES_MAX + 4096);
+        if result.is_err() || viewer.poll_event() == Some(ViewerEvent::Stop) {
+            viewer.end_play(PlayEnd::Unpublished, "");
+            return;
+        }
+    }
+}
+
+/// Brings a session to where it has heard `connect` and no more.
+fn connect(session: &mut Session) {
+    let mut client = Client::new(client_config(Role::Play));
+    let mut say = |client: &mut Client| {
+        let said = client.poll_transmit().expect("a client speaks first");
+        session.receive(said, NOW).expect("our client speaks RTMP");
+        session.poll_transmit()
+    };
+    let answer = say(&mut client).expect("S0, S1 and S2");
+    client.receive(answer, NOW).expect("our server speaks RTMP");
+    say(&mut client);
 }
 
 /// A client whose server sends anything.
@@ -217,6 +231,12 @@ pub(super) fn flv_body(data: &[u8]) {
             sound.rate_hz = classic.rate_hz;
         }
         assert_eq!(again, frame);
+        let mut packed = media::rtmp::pack(&frame, 0x00ff_ffff);
+        let mut reader = Reader::new(Bounds::MEDIA);
+        reader.set_chunk_size(CHUNK_SIZE).expect("our own chunk size is allowed");
+        let message = reader.read(&mut packed).expect("what was packed is in order").expect("and whole");
+        assert_eq!((message.timestamp, message.payload), (0x00ff_ffff, flv::body(&frame)));
+        assert!(packed.is_empty());
     }
 }
 
@@ -239,10 +259,19 @@ pub(super) fn flv_tags(data: &[u8]) {
     let mut input = Bytes::copy_from_slice(data);
     flv::split_header(&mut input);
     while let Some(tag) = flv::split_tag(&mut input) {
-        match tag.kind {
-            8 => _ = flv::parse_audio(tag.body),
-            9 => _ = flv::parse_video(tag.body),
-            _ => _ = flv::sanitise(&tag.body),
+        let parsed = match tag.kind {
+            8 => flv::parse_audio(tag.body),
+            9 => flv::parse_video(tag.body),
+            _ => {
+                flv::sanitise(&tag.body);
+                continue;
+            }
+        };
+        if let Ok(Parsed::Frame(frame)) = parsed {
+            let mut packed = flv::pack_tag(&frame, tag.timestamp);
+            let again = flv::split_tag(&mut packed).expect("what was packed is a tag");
+            assert_eq!((again.kind, again.timestamp), (tag.kind, tag.timestamp));
+            assert_eq!(again.body, flv::body(&frame));
         }
     }
 }
