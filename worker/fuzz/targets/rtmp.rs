@@ -8,7 +8,9 @@ use media::frame::Codec;
 use media::rtmp::amf0::{Reader as AmfReader, Value, Writer as AmfWriter};
 use media::rtmp::chunk::{Bounds, Message, Reader};
 use media::rtmp::handshake::Handshake;
-use media::rtmp::{Client, ClientConfig, Config, Event, PlayEnd, Role, Session, Viewer, ViewerEvent, limits};
+use media::rtmp::{
+    CHUNK_SIZE, Client, ClientConfig, Config, Event, PlayEnd, Role, Session, Viewer, ViewerEvent, limits,
+};
 
 const NOW: Duration = Duration::ZERO;
 
