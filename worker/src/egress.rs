@@ -21,6 +21,7 @@ use bytes::Bytes;
 use media::cursor::{Cursor, Gathered, Standing, gather_from};
 use media::packed::Form;
 use media::policy::SlowViewer;
+use media::ring::Ring;
 use media::rtmp::{self, PlayEnd, PlayRefusal, ViewerEvent};
 use media::tracks::Opening;
 use slab::Slab;
@@ -90,11 +91,32 @@ enum Fate {
     Gone,
 }
 
-/// Pieces that all level viewers of a form share in one flush.
+/// What all level viewers of a form share in one flush.
 struct Round<'a> {
     seq: u64,
     pieces: Vec<IoSlice<'a>>,
     gathered: Gathered,
+    /// The same in one piece, from the second viewer on: a plain send costs the kernel less than one of many pieces, and this is
+    /// copied once for all.
+    joined: Vec<u8>,
+}
+
+impl<'a> Round<'a> {
+    /// Gathers what a viewer wants next whose next frame is `seq`, with the room of a former round.
+    fn gather(former: Option<Round<'a>>, ring: &'a Ring, form: Form, seq: u64) -> Self {
+        let (mut pieces, mut joined) = former.map(|round| (round.pieces, round.joined)).unwrap_or_default();
+        pieces.clear();
+        joined.clear();
+        let gathered = gather_from(ring, seq, form, 0, &mut pieces);
+        Round { seq, pieces, gathered, joined }
+    }
+
+    fn join(&mut self) {
+        if self.joined.is_empty() {
+            self.joined.reserve_exact(self.gathered.bytes);
+            self.pieces.iter().for_each(|piece| self.joined.extend_from_slice(piece));
+        }
+    }
 }
 
 /// What a flush wrote.
@@ -311,20 +333,24 @@ impl Egress {
             let seq = viewer.cursor.seq();
             let result = if viewer.cursor.is_plain() {
                 let round = &mut rounds[form as usize];
-                if round.as_ref().is_none_or(|round| round.seq != seq) {
-                    let mut pieces = round.take().map(|round| round.pieces).unwrap_or_default();
-                    pieces.clear();
-                    let gathered = gather_from(ring, seq, form, 0, &mut pieces);
-                    *round = Some(Round { seq, pieces, gathered });
-                }
-                let round = round.as_ref().expect("it was made for this frame");
-                viewer.socket.try_write_vectored(&round.pieces).map(|bytes| {
-                    if bytes == round.gathered.bytes {
-                        viewer.cursor.jump(round.gathered.end);
+                let sent = match round {
+                    Some(round) if round.seq == seq => {
+                        round.join();
+                        viewer.socket.try_write(&round.joined)
+                    }
+                    _ => {
+                        let former = round.take();
+                        let new = round.insert(Round::gather(former, ring, form, seq));
+                        viewer.socket.try_write_vectored(&new.pieces)
+                    }
+                };
+                let gathered = round.as_ref().expect("a round was made for this frame").gathered;
+                sent.inspect(|&bytes| {
+                    if bytes == gathered.bytes {
+                        viewer.cursor.jump(gathered.end);
                     } else {
                         viewer.cursor.advance(ring, form, bytes);
                     }
-                    bytes
                 })
             } else {
                 let mut pieces = vec![];

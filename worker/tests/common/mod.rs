@@ -81,8 +81,12 @@ impl Plane {
     pub fn declare(&mut self, path: &str, publish: PublishPolicy, play: PlayPolicy) -> StreamRef {
         let stream = StreamRef { uid: format!("uid-of-{path}").into(), epoch: 1 };
         self.version += 1;
-        let entry =
-            Entry { stream: stream.clone(), owner: Owner::Here, publish: publish.clone(), play: play.clone() };
+        let entry = Entry {
+            stream: stream.clone(),
+            owner: Owner::Here,
+            publish: publish.clone(),
+            play: play.clone(),
+        };
         self.directory.apply(self.version, false, vec![(path.into(), entry)], &[] as &[&str]);
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
         let assignment = Assignment {
@@ -131,7 +135,12 @@ impl Plane {
     }
 
     /// Waits until a stream is in some state.
-    pub fn wait_until(&self, path: &str, what: &str, wanted: impl Fn(&StreamSnapshot) -> bool) -> StreamSnapshot {
+    pub fn wait_until(
+        &self,
+        path: &str,
+        what: &str,
+        wanted: impl Fn(&StreamSnapshot) -> bool,
+    ) -> StreamSnapshot {
         let begin = Instant::now();
         loop {
             let snapshot = self.snapshot(path);
