@@ -562,7 +562,7 @@ impl Control {
 
     fn send_inventory(&mut self, session: SessionId, request_id: u64) {
         let Some(to) = self.sessions.get_mut(&session) else { return };
-        let is_first = !std::mem::replace(&mut to.told, true);
+        to.told = true;
         let sequence = to.sequence;
         let HostScan { holders, stray, host } = self.parts.status.scan();
         let binding = |port: u16, protocol, stream: Option<&StreamRef>| wire::Binding {
@@ -581,12 +581,10 @@ impl Control {
             host: Some(convert::host_ports(&host)),
             request_id,
         };
-        let mut bodies = vec![Body::Inventory(inventory)];
-        if is_first {
-            let reports = self.streams.state().into_iter();
-            bodies.extend(reports.map(|kind| Body::Report(wire::Report { kind: Some(kind) })));
-        }
-        self.send(session, bodies);
+        // A replica that begins to lead asks for the inventory, and has kept nothing of what was said before.
+        let reports = self.streams.state().into_iter();
+        let reports = reports.map(|kind| Body::Report(wire::Report { kind: Some(kind) }));
+        self.send(session, [Body::Inventory(inventory)].into_iter().chain(reports).collect());
     }
 }
 

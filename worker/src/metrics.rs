@@ -33,7 +33,7 @@ impl Page {
         };
         self.gauge("penstock_viewers", "Viewers, waiting ones too.", sum(|c| c.viewers.value()))?;
         self.gauge("penstock_publishers", "Publishers.", sum(|c| c.publishers.value()))?;
-        self.gauge("penstock_streams", "Streams assigned to this worker.", sum(|c| c.streams.value()))?;
+        self.gauge("penstock_worker_streams", "Streams assigned to this worker.", sum(|c| c.streams.value()))?;
         self.counter(
             "penstock_frames_in_total",
             "Frames taken from publishers.",
