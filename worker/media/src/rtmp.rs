@@ -21,6 +21,7 @@ mod link;
 mod pack;
 mod request;
 mod session;
+mod status;
 mod viewer;
 
 pub use client::{Client, ClientConfig, ClientEvent, Role};
@@ -28,5 +29,6 @@ pub use clock::Clock;
 pub use error::Error;
 pub use pack::{CHUNK_SIZE, pack};
 pub use request::{Capabilities, Request, Token};
-pub use session::{Config, Event, Leave, PlayEnd, PlayRefusal, PublishEnd, PublishRefusal, Session};
+pub use session::{Config, Event, Leave, Session};
+pub use status::{PlayEnd, PlayRefusal, PublishEnd, PublishRefusal};
 pub use viewer::{Viewer, ViewerEvent};

@@ -19,6 +19,7 @@ use super::handshake::{Handshake, Progress};
 use super::link::{Link, announce, status};
 use super::pack::MESSAGE_STREAM;
 use super::request::Connected;
+use super::status::{PlayRefusal, PublishEnd, PublishRefusal};
 use super::{Clock, Error, Request, Viewer, limits};
 use crate::flv::{self, Parsed};
 use crate::frame::{Codec, Frame, Kind};
@@ -62,48 +63,6 @@ pub enum Leave {
     Data,
     /// An audio or video message without content.
     Empty,
-}
-
-/// Why a publish request is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum PublishRefusal {
-    /// `NetStream.Publish.BadName`: the path has a live publisher, or no stream declares it.
-    BadName,
-    /// `NetStream.Publish.Denied`: token, address or policy.
-    Denied,
-}
-
-/// Why an accepted publish is ended by us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum PublishEnd {
-    /// `NetStream.Publish.BadName`: another publisher took over.
-    TakenOver,
-    /// `NetStream.Publish.Idle`: no media for startTimeout or stallTimeout.
-    Idle,
-    /// `NetStream.Publish.Rejected`: the media can't be carried.
-    Rejected,
-    /// `NetStream.Failed`: the stream was stopped, moved or deleted.
-    Stopped,
-}
-
-/// Why a play request is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum PlayRefusal {
-    /// `NetStream.Play.StreamNotFound`: not declared, or no media within startTimeout.
-    StreamNotFound,
-    /// `NetStream.Play.Failed`: token, address, or a limit.
-    Denied,
-}
-
-/// Why an accepted play is ended by us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum PlayEnd {
-    /// Stream EOF, `NetStream.Play.UnpublishNotify` and `NetStream.Play.Stop`: the publisher is gone for good.
-    Unpublished,
-    /// `NetStream.Play.InsufficientBW`, an error: the viewer is too slow and the policy says disconnect.
-    TooSlow,
-    /// `NetStream.Play.Failed`, an error: the stream was stopped, moved or deleted.
-    Stopped,
 }
 
 /// One connection on the server's side. Sans-IO; see the module's picture.
@@ -215,22 +174,12 @@ impl Session {
 
     /// Answers `Event::Publish` with an error that names the remedy; close the connection after it.
     pub fn refuse_publish(&mut self, refusal: PublishRefusal, description: &str) {
-        let code = match refusal {
-            PublishRefusal::BadName => "NetStream.Publish.BadName",
-            PublishRefusal::Denied => "NetStream.Publish.Denied",
-        };
-        self.end(code, description);
+        self.end(refusal.code(), description);
     }
 
     /// Tells an accepted publisher that it is ended, and why; close the connection after it.
     pub fn end_publish(&mut self, end: PublishEnd, description: &str) {
-        let code = match end {
-            PublishEnd::TakenOver => "NetStream.Publish.BadName",
-            PublishEnd::Idle => "NetStream.Publish.Idle",
-            PublishEnd::Rejected => "NetStream.Publish.Rejected",
-            PublishEnd::Stopped => "NetStream.Failed",
-        };
-        self.end(code, description);
+        self.end(end.code(), description);
     }
 
     /// Answers `Event::Play`: call it when there is media. What `pack` made may follow what `poll_transmit` then holds.
@@ -249,11 +198,7 @@ impl Session {
 
     /// Answers `Event::Play` with an error that names the remedy; close the connection after it.
     pub fn refuse_play(&mut self, refusal: PlayRefusal, description: &str) {
-        let code = match refusal {
-            PlayRefusal::StreamNotFound => "NetStream.Play.StreamNotFound",
-            PlayRefusal::Denied => "NetStream.Play.Failed",
-        };
-        self.end(code, description);
+        self.end(refusal.code(), description);
     }
 
     /// The small form for the rest of a play. What `poll_transmit` has not handed out yet, the viewer's will.
