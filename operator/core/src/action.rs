@@ -235,6 +235,8 @@ pub struct DirectoryEntry {
     pub stream: StreamRef,
     /// The owner; absent: declared, but nobody has it at the moment.
     pub worker: Option<WorkerName>,
+    /// How an encoder may come; empty: media comes on leased ports.
+    pub push: Vec<PushProtocol>,
     /// Rules for publishers.
     pub publish: Arc<PublishPolicy>,
     /// Who may publish.

@@ -66,7 +66,8 @@ fn directory(it: &Directory) -> wire::DirectoryUpdate {
 }
 
 fn directory_entry(it: &DirectoryEntry) -> wire::DirectoryEntry {
-    let DirectoryEntry { path, stream, worker, publish, publish_tokens, play, play_tokens } = it;
+    let DirectoryEntry { path, stream, worker, push, publish, publish_tokens, play, play_tokens } = it;
+    let protocols: Vec<String> = push.iter().map(push_protocol).collect();
     wire::DirectoryEntry {
         path: path.to_string(),
         stream: Some(self::stream(stream)),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::action::{Command, Directory, DirectoryEntry};
 use crate::ids::{Epoch, NodeName, Path, StreamRef};
 use crate::limits;
+use crate::spec::Source;
 use crate::state::State;
 
 impl State {
@@ -13,7 +14,15 @@ impl State {
         if self.dirty.paths.is_empty() {
             return;
         }
-        let paths: Vec<Path> = std::mem::take(&mut self.dirty.paths).into_iter().collect();
+        let changes: Vec<(Path, Option<DirectoryEntry>)> = std::mem::take(&mut self.dirty.paths)
+            .into_iter()
+            .map(|path| (self.directory_entry(&path), path))
+            .filter(|(entry, path)| self.directory.get(path) != entry.as_ref())
+            .map(|(entry, path)| (path, entry))
+            .collect();
+        if changes.is_empty() {
+            return;
+        }
         let informed: Vec<NodeName> = self
             .sessions
             .values()
@@ -24,12 +33,18 @@ impl State {
             .cloned()
             .collect();
         self.directory_version += 1;
-        for paths in paths.chunks(limits::DIRECTORY_ENTRIES_MAX) {
+        for changes in changes.chunks(limits::DIRECTORY_ENTRIES_MAX) {
             let (mut entries, mut removed) = (Vec::new(), Vec::new());
-            for path in paths {
-                match self.directory_entry(path) {
-                    Some(entry) => entries.push(entry),
-                    None => removed.push(path.clone()),
+            for (path, entry) in changes {
+                match entry {
+                    Some(entry) => {
+                        self.directory.insert(path.clone(), entry.clone());
+                        entries.push(entry.clone());
+                    }
+                    None => {
+                        self.directory.remove(path);
+                        removed.push(path.clone());
+                    }
                 }
             }
             let update =
@@ -72,6 +87,10 @@ impl State {
             path: path.clone(),
             stream: key,
             worker,
+            push: match &spec.source {
+                Source::Push { protocols } => protocols.clone(),
+                Source::Rtp(_) => Vec::new(),
+            },
             publish: spec.publish.clone(),
             publish_tokens,
             play: spec.play.clone(),
