@@ -11,6 +11,7 @@ pub mod nal;
 pub mod nginx;
 pub mod player;
 pub mod ports;
+pub mod ps_sender;
 pub mod publisher;
 pub mod rtmp;
 pub mod running;

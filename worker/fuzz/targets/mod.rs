@@ -4,6 +4,7 @@
 //! toolchain. A target is a line here and a folder in `worker/fuzz/corpus`.
 
 mod rtmp;
+mod rtp;
 
 /// Name, which is also the corpus' folder, and function.
 type Target = (&'static str, fn(&[u8]));
@@ -18,4 +19,10 @@ pub(crate) const TARGETS: &[Target] = &[
     ("flv_body", rtmp::flv_body),
     ("flv_metadata", rtmp::flv_metadata),
     ("flv_tags", rtmp::flv_tags),
+    ("rtp_packet", rtp::packet),
+    ("rtp_rtcp", rtp::compound),
+    ("rtp_rfc4571", rtp::framing),
+    ("rtp_receiver", rtp::receiver),
+    ("ps_demux", rtp::program_stream),
+    ("h26x", rtp::access_unit),
 ];

@@ -18,6 +18,7 @@ usage: cargo xtask COMMAND
   setup                   only install the clients that the tests need
   bench NAME              a measurement beside peers: start, fanout or core
   coverage                how much of the parsers of network bytes the fuzz corpus reaches
+  ps-send CLIP HOST:PORT  sends a file as a GB28181 camera would; `cargo xtask ps-send` tells its options
   soak NAME               a long run: simulation, rounds, fuzz or mutants; `cargo xtask soak` tells their sizes
 
 PENSTOCK_CACHE moves the folder of downloaded tools and made clips (~/.cache/penstock).
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         // A process of `bench fanout`.
         ["bare-loop", address] => bench::bare_loop(address),
         ["coverage"] => coverage::run(),
+        ["ps-send", words @ ..] => tests::ps_sender::main(words),
         ["soak"] => soak::list(),
         ["soak", name] => soak::run(name),
         ["help" | "--help" | "-h"] => {

@@ -1,0 +1,145 @@
+//! The network of a sender: faultless, or with seeded loss, order and pieces.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::io::Write;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use bytes::Bytes;
+use media::rtp::rfc4571;
+
+use super::{Options, Transport};
+
+/// How long a connection may take, and a write that the receiver doesn't read.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(super) struct Link {
+    wire: Wire,
+    to: SocketAddr,
+    byte_wise: bool,
+    loss: f64,
+    reorder: u64,
+    /// Packets that are sent late, by the place where they are.
+    late: BinaryHeap<Reverse<(u64, u64, Bytes)>>,
+    count: u64,
+    random: u64,
+    pub(super) sent: u64,
+    pub(super) lost: u64,
+}
+
+enum Wire {
+    Tcp(TcpStream),
+    Udp(UdpSocket),
+}
+
+impl Link {
+    pub(super) fn open(options: &Options) -> Result<Link, String> {
+        let to = options.to;
+        let wire = match options.transport {
+            Transport::Tcp => {
+                let stream =
+                    TcpStream::connect_timeout(&to, PATIENCE).map_err(|e| format!("connect to {to}: {e}"))?;
+                stream.set_nodelay(options.byte_wise).map_err(|e| format!("TCP_NODELAY: {e}"))?;
+                stream.set_write_timeout(Some(PATIENCE)).map_err(|e| format!("write timeout: {e}"))?;
+                Wire::Tcp(stream)
+            }
+            Transport::Udp => {
+                let any: SocketAddr = match to {
+                    SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+                    SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+                };
+                Wire::Udp(UdpSocket::bind(any).map_err(|e| format!("bind {any}: {e}"))?)
+            }
+        };
+        let faults = options.transport == Transport::Udp;
+        Ok(Link {
+            wire,
+            to,
+            byte_wise: options.byte_wise,
+            loss: if faults { options.loss } else { 0.0 },
+            reorder: if faults { options.reorder as u64 } else { 0 },
+            late: BinaryHeap::new(),
+            count: 0,
+            random: options.seed,
+            sent: 0,
+            lost: 0,
+        })
+    }
+
+    /// Sends a packet, at once or some places later.
+    pub(super) fn send(&mut self, packet: Bytes) -> Result<(), String> {
+        if self.loss > 0.0 && (self.next() % 1_000_000) as f64 / 10_000.0 < self.loss {
+            self.lost += 1;
+            return Ok(());
+        }
+        let place = self.count + self.next() % (self.reorder + 1);
+        self.late.push(Reverse((place, self.count, packet)));
+        // What comes later has a place behind this one's number.
+        self.release(self.count)?;
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Sends all that is late.
+    pub(super) fn flush(&mut self) -> Result<(), String> {
+        self.release(u64::MAX)
+    }
+
+    fn release(&mut self, up_to: u64) -> Result<(), String> {
+        while let Some(Reverse((place, _, _))) = self.late.peek()
+            && *place <= up_to
+            && let Some(Reverse((_, _, packet))) = self.late.pop()
+        {
+            self.write(&packet)?;
+            self.sent += 1;
+        }
+        Ok(())
+    }
+
+    /// Bytes that are no packet, ahead of the first.
+    pub(super) fn noise(&mut self, count: usize) -> Result<(), String> {
+        let noise: Vec<u8> = (0..count).map(|_| self.next() as u8).collect();
+        for bytes in noise.chunks(1000) {
+            let result = match &mut self.wire {
+                Wire::Tcp(stream) => stream.write_all(bytes),
+                Wire::Udp(socket) => socket.send_to(bytes, self.to).map(drop),
+            };
+            result.map_err(|e| format!("send to {}: {e}", self.to))?;
+        }
+        Ok(())
+    }
+
+    /// Sends RTCP: on the connection, or to the port above.
+    pub(super) fn rtcp(&mut self, packet: &[u8]) -> Result<(), String> {
+        if let Wire::Udp(socket) = &self.wire {
+            let mut to = self.to;
+            to.set_port(to.port().saturating_add(1));
+            return socket.send_to(packet, to).map(drop).map_err(|e| format!("send to {to}: {e}"));
+        }
+        self.write(packet)
+    }
+
+    fn write(&mut self, packet: &[u8]) -> Result<(), String> {
+        let result = match &mut self.wire {
+            Wire::Tcp(stream) => {
+                let framed = rfc4571::frame(packet);
+                let pieces = if self.byte_wise { 1 } else { framed.len() };
+                framed.chunks(pieces).try_for_each(|piece| stream.write_all(piece))
+            }
+            Wire::Udp(socket) => match socket.send_to(packet, self.to) {
+                // A port that is closed at the moment: a camera doesn't mind.
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => Ok(()),
+                result => result.map(drop),
+            },
+        };
+        result.map_err(|e| format!("send to {}: {e}", self.to))
+    }
+
+    /// A linear congruential generator with Knuth's constants.
+    fn next(&mut self) -> u64 {
+        self.random =
+            self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.random >> 33
+    }
+}

@@ -1,0 +1,163 @@
+//! RTP, RTCP, their framing, program streams and the bitstreams inside.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use media::dropped::{Counters, Dropped};
+use media::frame::{Codec, Frame, Kind};
+use media::h26x::{self, Packager};
+use media::ps::{Demux, Output};
+use media::rtp::packet::Packet;
+use media::rtp::rfc4571::Deframer;
+use media::rtp::{Config, Event, Receiver, Rtcp, Source, SsrcPolicy, rtcp};
+
+/// Of all seeds.
+const SSRC: u32 = 200_000_001;
+
+/// The first byte says into which pieces the rest is cut: 0 is one piece, else pieces of that size.
+fn pieces(data: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let (size, rest) = data.split_first().map_or((0, data), |(size, rest)| (usize::from(*size), rest));
+    rest.chunks(if size == 0 { rest.len().max(1) } else { size })
+}
+
+/// What is read and written again is the same packet.
+pub(super) fn packet(data: &[u8]) {
+    if let Ok(packet) = Packet::parse(&Bytes::copy_from_slice(data)) {
+        assert!(packet.payload.len() + 12 <= data.len());
+        assert_eq!(Packet::parse(&packet.to_bytes()), Ok(packet));
+    }
+}
+
+/// A compound packet has no more parts than its bytes have room for, and none behind a broken one.
+pub(super) fn compound(data: &[u8]) {
+    let parts: Vec<_> = rtcp::parse(data).collect();
+    assert!(parts.len() <= data.len() / 4 + 1);
+    for part in &parts {
+        if let Ok(rtcp::Rtcp::Bye { ssrcs }) = part {
+            assert!(ssrcs.len() <= 31);
+        }
+    }
+}
+
+/// Each byte that goes in comes out in one packet at most, and what comes out is RTP or RTCP of version 2.
+pub(super) fn framing(data: &[u8]) {
+    for ssrc in [None, Some(SSRC)] {
+        let (mut deframer, mut counters) = (Deframer::new(ssrc), Counters::default());
+        let (mut pushed, mut taken) = (0, 0);
+        for piece in pieces(data) {
+            deframer.push(piece);
+            pushed += piece.len();
+            while let Some(packet) = deframer.poll(&mut counters) {
+                assert!(packet.len() >= 8 && packet[0] >> 6 == 2);
+                taken += 2 + packet.len();
+            }
+            assert!(taken + counters.dropped(Dropped::Noise) as usize <= pushed);
+        }
+    }
+}
+
+/// The same frames come out of one piece and of many; each is whole.
+pub(super) fn program_stream(data: &[u8]) {
+    let (size, rest) = data.split_first().map_or((0, data), |(size, rest)| (*size, rest));
+    let whole = demux(&[&[0], rest].concat());
+    assert_eq!(demux(&[&[size], rest].concat()), whole);
+    whole.iter().for_each(check);
+}
+
+fn demux(data: &[u8]) -> Vec<Frame> {
+    let (mut demux, mut counters) = (Demux::new(), Counters::default());
+    for piece in pieces(data) {
+        demux.push(piece, 0, false, Duration::ZERO, &mut counters);
+    }
+    demux.finish(&mut counters);
+    std::iter::from_fn(|| demux.poll())
+        .filter_map(|output| if let Output::Frame(frame) = output { Some(frame) } else { None })
+        .collect()
+}
+
+/// What holds for each frame, whatever it was made of.
+fn check(frame: &Frame) {
+    assert!(!frame.payload.is_empty());
+    match (frame.codec, frame.kind) {
+        (Codec::H264 | Codec::H265, Kind::Key | Kind::Inter) => {
+            let mut rest = &frame.payload[..];
+            while let Some((length, after)) = rest.split_first_chunk::<4>() {
+                let length = u32::from_be_bytes(*length) as usize;
+                assert!(length > 0 && length <= after.len(), "a NAL unit beyond its frame");
+                rest = &after[length..];
+            }
+            assert!(rest.is_empty());
+        }
+        (Codec::H264 | Codec::H265, Kind::Config) => assert_eq!(frame.payload[0], 1),
+        (Codec::Aac, Kind::Config) => assert_eq!(frame.payload.len(), 2),
+        (Codec::Aac | Codec::PcmA(_) | Codec::PcmU(_), kind) => assert_eq!(kind, Kind::Key),
+        (Codec::Mp3(_) | Codec::Script, _) => panic!("no program stream gives {:?}", frame.codec),
+    }
+}
+
+/// An access unit: the first byte says which codec. Packaging it twice gives the picture twice, and no new record.
+pub(super) fn access_unit(data: &[u8]) {
+    let Some((codec, unit)) = data.split_first() else { return };
+    let codec = if codec & 1 == 0 { h26x::Codec::H264 } else { h26x::Codec::H265 };
+    let mut packager = Packager::new(codec);
+    let first = packager.package(unit);
+    let again = packager.package(unit);
+    if first.sets.is_ok() {
+        assert_eq!(again.config, None);
+    }
+    assert_eq!(again.picture, first.picture);
+    if let Some((kind, payload)) = first.picture {
+        check(&Frame { codec: codec.of_frames(), kind, dts_ms: 0, cts_ms: 0, payload });
+    }
+}
+
+/// A script of what peers and time do: each step is a byte of what, a byte of how long it waited, a byte of length, and bytes.
+pub(super) fn receiver(mut data: &[u8]) {
+    let Some((&first, rest)) = data.split_first() else { return };
+    data = rest;
+    let policy = if first & 1 == 0 { SsrcPolicy::Enforce } else { SsrcPolicy::Learn };
+    let rtcp = if first & 2 == 0 { Rtcp::Off } else { Rtcp::On { local_ssrc: 7 } };
+    let mut now = Duration::ZERO;
+    let mut receiver = Receiver::new(Config { ssrc: Some(SSRC), policy, rtcp }, now);
+    let from = |port: u8| SocketAddr::from(([192, 0, 2, 1], 5000 + u16::from(port)));
+    let mut connections = vec![receiver.connect(from(0), now)];
+    while let [what, wait, length, rest @ ..] = data {
+        let (bytes, after) = rest.split_at(usize::from(*length).min(rest.len()));
+        data = after;
+        now += Duration::from_millis(u64::from(*wait) * 8);
+        let who = what >> 4;
+        let connection = connections[usize::from(who) % connections.len()];
+        match what & 7 {
+            0 => connections.push(receiver.connect(from(who), now)),
+            1 => receiver.disconnect(connection, now),
+            2 => receiver.receive_rtcp(from(who), bytes, now),
+            3 | 4 => receiver.receive_datagram(from(who), Bytes::copy_from_slice(bytes), now),
+            5 => receiver.timeout(now),
+            6 if bytes.is_empty() => receiver.evict(now),
+            _ => receiver.receive_stream(connection, bytes, now),
+        }
+        if receiver.deadline().is_some_and(|deadline| deadline <= now) {
+            receiver.timeout(now);
+            assert!(
+                receiver.deadline().is_none_or(|deadline| deadline > now),
+                "a deadline that time does not move"
+            );
+        }
+        while let Some(event) = receiver.poll_event() {
+            match event {
+                Event::Frame(frame) => check(&frame),
+                Event::Held { by, from } => {
+                    assert!(policy == SsrcPolicy::Learn || by.ssrc == SSRC);
+                    assert_ne!(Some(by), from);
+                }
+                Event::Close { connection, .. } => {
+                    let holder = receiver.holder().map(|holder| holder.source);
+                    assert_ne!(holder, Some(Source::Connection(connection)));
+                }
+                Event::Restarted | Event::Refused { .. } | Event::Released { .. } => {}
+            }
+        }
+        while receiver.poll_transmit().is_some() {}
+    }
+}
