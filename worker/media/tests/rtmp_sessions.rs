@@ -518,4 +518,18 @@ fn one_read_holds_no_more_messages_than_real_media_can() {
     let empty = message(8, 1, &[]);
     let flood = empty.repeat(limits::EVENTS_MAX + 1);
     assert_eq!(session.receive(flood.into(), NOW), Err(Error::TooManyMessages { max: limits::EVENTS_MAX }));
+    let (mut session, _) = publishing(4096);
+    let tag = [8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11];
+    let flood = message(22, 1, &tag.repeat(limits::EVENTS_MAX + 1));
+    assert_eq!(session.receive(flood, NOW), Err(Error::TooManyMessages { max: limits::EVENTS_MAX }));
+    assert_eq!(std::iter::from_fn(|| session.poll_event()).count(), limits::EVENTS_MAX);
+}
+
+#[test]
+fn a_player_that_stops_before_it_is_accepted_is_not_forgotten() {
+    let (mut session, mut client) = asked(Role::Play, "cam", 4096);
+    client.stop();
+    session.receive(client.poll_transmit().unwrap(), NOW).unwrap();
+    session.accept_play();
+    assert_eq!(session.into_viewer().poll_event(), Some(ViewerEvent::Stop));
 }

@@ -20,7 +20,7 @@ use super::link::{Link, announce, status};
 use super::pack::MESSAGE_STREAM;
 use super::request::Connected;
 use super::status::{PlayRefusal, PublishEnd, PublishRefusal};
-use super::{Clock, Error, Request, Viewer, limits};
+use super::{Clock, Error, Request, Viewer, ViewerEvent, limits};
 use crate::flv::{self, Parsed};
 use crate::frame::{Codec, Frame, Kind};
 
@@ -128,9 +128,6 @@ impl Session {
             && let Some(message) = self.link.read(&mut input)?
         {
             self.take_message(message)?;
-            if self.events.len() > limits::EVENTS_MAX {
-                return Err(Error::TooManyMessages { max: limits::EVENTS_MAX });
-            }
         }
         self.link.check_waiting()
     }
@@ -203,7 +200,8 @@ impl Session {
 
     /// The small form for the rest of a play. What `poll_transmit` has not handed out yet, the viewer's will.
     pub fn into_viewer(self) -> Viewer {
-        Viewer::new(self.link)
+        let stopped = matches!(self.phase, Phase::Ended);
+        Viewer::new(self.link, stopped.then_some(ViewerEvent::Stop))
     }
 
     fn end(&mut self, code: &str, description: &str) {
@@ -287,6 +285,10 @@ impl Session {
                 return Err(error.into());
             }
         };
+        // Checked here: one aggregate may hold half a million tags.
+        if self.events.len() >= limits::EVENTS_MAX {
+            return Err(Error::TooManyMessages { max: limits::EVENTS_MAX });
+        }
         self.events.push_back(event);
         Ok(())
     }

@@ -30,9 +30,9 @@ pub struct Viewer {
 }
 
 impl Viewer {
-    pub(super) fn new(mut link: Link) -> Self {
+    pub(super) fn new(mut link: Link, event: Option<ViewerEvent>) -> Self {
         link.set_bounds(Bounds::VIEWER);
-        Viewer { link, event: None }
+        Viewer { link, event }
     }
 
     /// Takes what the peer sent, in pieces of any size.
