@@ -7,7 +7,10 @@ use std::fs;
 use std::hash::{DefaultHasher, Hasher};
 use std::path::Path;
 
+use media::frame::Codec;
+
 use crate::flv::{self, Audio, TagKind, Video, VideoCodec};
+use crate::ps_sender;
 
 /// A picture or a sound, with its place in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +66,45 @@ impl Media {
             media.add(tag)?;
         }
         Ok(media)
+    }
+
+    /// Takes the access units that a GB28181 camera sends; times are rounded down to milliseconds.
+    pub fn of_camera(clip: &ps_sender::Clip) -> Media {
+        let mut media = Media::default();
+        for unit in &clip.units {
+            let dts_ms = unit.dts / 90;
+            let video = match unit.codec {
+                Codec::H264 => Some(VideoCodec::H264),
+                Codec::H265 => Some(VideoCodec::Hvc1),
+                Codec::Aac | Codec::Mp3(_) | Codec::PcmA(_) | Codec::PcmU(_) | Codec::Script => None,
+            };
+            if let Some(codec) = video {
+                let (hash, key) = hash_vcl(codec, annex_b(&unit.bytes));
+                let cts_ms = i32::try_from((unit.pts - unit.dts) / 90).expect("a picture is shown soon");
+                media.video_codec = Some(codec);
+                media.video.push(Unit {
+                    dts_ms,
+                    cts_ms,
+                    hash: hash.expect("an access unit has a picture"),
+                    key,
+                });
+            } else {
+                // AAC travels behind ADTS headers: 7 bytes, and 2 more where a CRC is announced.
+                let header = match unit.codec {
+                    Codec::Aac => {
+                        if unit.bytes[1] & 1 == 1 {
+                            7
+                        } else {
+                            9
+                        }
+                    }
+                    _ => 0,
+                };
+                let hash = hash([&unit.bytes[header..]]);
+                media.audio.push(Unit { dts_ms, cts_ms: 0, hash, key: false });
+            }
+        }
+        media
     }
 
     /// Takes one more tag in.
@@ -184,13 +226,15 @@ pub fn same_run(
 }
 
 /// The hash of a picture's VCL NAL units, and whether they are a random access point.
-fn picture(codec: VideoCodec, mut nals: &[u8]) -> Result<(u64, bool), String> {
+fn picture(codec: VideoCodec, nals: &[u8]) -> Result<(u64, bool), String> {
+    let (hash, key) = hash_vcl(codec, lengths(nals)?);
+    Ok((hash.ok_or("a picture without a VCL NAL unit")?, key))
+}
+
+fn hash_vcl(codec: VideoCodec, nals: Vec<&[u8]>) -> (Option<u64>, bool) {
     let mut hasher = DefaultHasher::new();
     let (mut any, mut key) = (false, false);
-    while !nals.is_empty() {
-        let length = nals.get(..4).map(|l| u32::from_be_bytes([l[0], l[1], l[2], l[3]]) as usize);
-        let nal = length.and_then(|length| nals.get(4..4 + length)).ok_or("a NAL unit is cut off")?;
-        nals = &nals[4 + nal.len()..];
+    for nal in nals {
         let Some(&first) = nal.first() else { continue };
         let (vcl, idr) = match codec {
             VideoCodec::H264 => (matches!(first & 31, 1..=5), first & 31 == 5),
@@ -203,7 +247,28 @@ fn picture(codec: VideoCodec, mut nals: &[u8]) -> Result<(u64, bool), String> {
             hasher.write_usize(nal.len());
         }
     }
-    if any { Ok((hasher.finish(), key)) } else { Err("a picture without a VCL NAL unit".to_owned()) }
+    (any.then(|| hasher.finish()), key)
+}
+
+/// NAL units behind 4-byte lengths.
+fn lengths(mut bytes: &[u8]) -> Result<Vec<&[u8]>, String> {
+    let mut nals = Vec::new();
+    while !bytes.is_empty() {
+        let length = bytes.get(..4).map(|l| u32::from_be_bytes([l[0], l[1], l[2], l[3]]) as usize);
+        let nal = length.and_then(|length| bytes.get(4..4 + length)).ok_or("a NAL unit is cut off")?;
+        bytes = &bytes[4 + nal.len()..];
+        nals.push(nal);
+    }
+    Ok(nals)
+}
+
+/// NAL units behind start codes; zeros before a start code belong to it (ITU-T H.264 annex B).
+fn annex_b(bytes: &[u8]) -> Vec<&[u8]> {
+    let starts: Vec<usize> =
+        bytes.windows(3).enumerate().filter(|(_, three)| *three == [0, 0, 1]).map(|(at, _)| at).collect();
+    let ends = starts.iter().skip(1).copied().chain([bytes.len()]);
+    let nals = starts.iter().zip(ends).map(|(start, end)| &bytes[start + 3..end]);
+    nals.map(|nal| &nal[..nal.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)]).collect()
 }
 
 fn hash<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> u64 {

@@ -82,6 +82,12 @@ impl Viewer {
         Viewer { seen, socket, thread: Some(thread) }
     }
 
+    /// Asks for `path` before there is media: the server answers when there is.
+    pub fn waiting(http: SocketAddr, path: &str) -> JoinHandle<Viewer> {
+        let path = path.to_owned();
+        std::thread::spawn(move || Viewer::open(http, &path))
+    }
+
     /// What has come so far.
     pub fn seen(&self) -> Seen {
         self.seen.lock().expect("no reader panics with the lock").clone()

@@ -20,6 +20,7 @@ const PARSERS: &[&str] = &[
     "rtmp/request.rs",
     "rtmp/session.rs",
     "flv/",
+    "http.rs",
     "rtp.rs",
     "rtp/",
     "ps.rs",

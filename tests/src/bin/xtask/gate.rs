@@ -2,8 +2,8 @@
 
 use std::process::Command;
 
-use crate::setup;
 use crate::steps::Steps;
+use crate::{peer, setup};
 
 /// Tests against the release binary mostly wait for media that runs at its own speed, so more of them run at once than
 /// there are cores.
@@ -27,6 +27,7 @@ pub(crate) fn run() -> Result<(), String> {
     if built {
         let mut command = cargo(&["test", "--package", "tests", "--locked", "--no-fail-fast"]);
         command.env("RUST_TEST_THREADS", END_TO_END_THREADS);
+        steps.step("the crate rtmp pushes and plays", peer::run);
         steps.cargo_test("layers, and real clients against the release binary", &mut command);
     }
     steps.end()

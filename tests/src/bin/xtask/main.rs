@@ -4,6 +4,7 @@
 mod bench;
 mod coverage;
 mod gate;
+mod peer;
 mod setup;
 mod soak;
 mod steps;

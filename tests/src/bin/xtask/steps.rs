@@ -32,7 +32,9 @@ impl Steps {
     /// Runs a function that counts as one test.
     pub(crate) fn step(&mut self, name: &str, run: impl FnOnce() -> Result<bool, String>) -> bool {
         let begun = self.tell(name);
-        let ok = run().unwrap_or_else(|e| {
+        // A step that panics has failed; the steps behind it still run.
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+        let ok = outcome.unwrap_or_else(|_| Err(format!("{name} panicked"))).unwrap_or_else(|e| {
             eprintln!("{e}");
             false
         });
