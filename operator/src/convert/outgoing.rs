@@ -72,7 +72,7 @@ fn directory_entry(it: &DirectoryEntry) -> wire::DirectoryEntry {
         path: path.to_string(),
         stream: Some(self::stream(stream)),
         worker: worker.as_ref().map(ToString::to_string).unwrap_or_default(),
-        publish: Some(publish_policy(publish, publish_tokens, Vec::new())),
+        publish: Some(publish_policy(publish, publish_tokens, protocols)),
         play: Some(play_policy(play, play_tokens)),
     }
 }
