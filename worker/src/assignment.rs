@@ -1,5 +1,6 @@
 //! What a worker is told to publish, in checked types: the border to the contract is `convert.rs`.
 
+use std::fmt;
 use std::sync::Arc;
 
 use media::policy::{PlayPolicy, PublishPolicy};
@@ -32,6 +33,13 @@ pub struct Assignment {
     pub play: PlayPolicy,
     /// Absent: a pushed stream.
     pub rtp: Option<RtpSource>,
+}
+
+impl fmt::Display for Assignment {
+    /// Namespace and name: what logs call it, since its path may be a key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
 }
 
 /// Where GB28181 media comes in.

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use media::cursor::{Cursor, Gathered, Standing, gather_from};
+use media::http;
 use media::packed::Form;
 use media::policy::SlowViewer;
 use media::ring::Ring;
@@ -29,7 +30,6 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use crate::counters::DropReason;
-use crate::http;
 use crate::hub::{Hub, HubStream, State};
 use crate::limits::{
     CLOSING_MAX, READS_PER_TURN, STUCK_MAX, SWEEP, SWEEPS_PER_VIEWER_CHECK, WRITES_PER_TURN,
@@ -192,7 +192,8 @@ impl Egress {
             talk,
             form,
             phase: Phase::Waiting { until },
-            cursor: Cursor::default(),
+            // Nothing of the ring is its before it begins.
+            cursor: Cursor::new(u64::MAX),
             blocked: None,
             remote,
             since_unix_ms: self.hub.clock.unix_ms(),
@@ -201,12 +202,8 @@ impl Egress {
         });
         self.hub.counters.viewers.set(viewers.len() as u64);
         drop(viewers);
-        let mut state = stream.borrow_mut();
-        state.viewers.push(key);
-        state.flush.opened = true;
-        stream.make_due(&mut state);
-        drop(state);
-        // Arms the reading side.
+        stream.borrow_mut().viewers.push(key);
+        // Its turn comes like that of any other: it begins, if it can, and its reading side is armed.
         self.ready.put(key);
     }
 
@@ -499,6 +496,7 @@ impl Egress {
             }
         }
         if fate == Fate::Stays && viewer.blocked.is_none() {
+            self.begin(viewer, &state);
             let mut written = Written::default();
             fate = self.write(viewer, &state, &mut [None, None], &mut written);
             self.hub.counters.sends.add(written.sends);

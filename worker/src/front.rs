@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use aws_lc_rs::digest;
 use bytes::{Bytes, BytesMut};
+use media::http::{self, Asked, Status};
 use media::policy::{Access, Denied, TokenDigest};
 use media::rtmp::{self, PlayRefusal, PublishRefusal, Session};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -22,11 +23,9 @@ use crate::clock::Clock;
 use crate::connection::{Arrival, Wants};
 use crate::counters::{Counters, DropReason};
 use crate::directory::{Directory, Entry, Lookup, Owner};
-use crate::http::{self, Asked, Status};
 use crate::ingress::{close_with, last_words};
 use crate::limits::{
-    BACKLOG, DIRECTORY_WAIT, HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS_MAX, HTTP_HEAD_BYTES_MAX,
-    HTTP_HEAD_DEADLINE, REFUSAL_DEADLINE,
+    BACKLOG, DIRECTORY_WAIT, HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS_MAX, HTTP_HEAD_DEADLINE, REFUSAL_DEADLINE,
 };
 use crate::pulse::{Pulse, Thread};
 use crate::shard::{ShardHandle, shard_of};
@@ -203,7 +202,8 @@ async fn listen_rtmp(seat: Seat, socket: TcpStream, remote: SocketAddr) {
             front.hand_over(socket, remote, &request.path, entry, wants);
         }
         Err(no) => {
-            tracing::info!(%remote, path = request.path, publishes, why = no.why(), "refused");
+            // Anybody can ask for anything: not a line a peer in the usual log, and never the path, which may be a key.
+            tracing::debug!(%remote, publishes, why = no.why(), "refused");
             match (publishes, no.is_denial()) {
                 (true, true) => session.refuse_publish(PublishRefusal::Denied, &no.why()),
                 (true, false) => session.refuse_publish(PublishRefusal::BadName, &no.why()),
@@ -252,7 +252,7 @@ async fn listen_http(seat: Seat, socket: TcpStream, remote: SocketAddr) {
                 Ok(_) if head_only => http::answer(Status::Ok, ""),
                 Ok(entry) => return front.hand_over(socket, remote, &path, entry, Wants::PlayFlv),
                 Err(no) => {
-                    tracing::info!(%remote, path, why = no.why(), "refused");
+                    tracing::debug!(%remote, why = no.why(), "refused");
                     http::answer(no.status(), &no.why())
                 }
             }
@@ -322,7 +322,7 @@ async fn read_some(
             }
             buffer.reserve(1024);
             // No more than a request's head at once: the session's bounds are counted in these.
-            let mut limited = bytes::BufMut::limit(&mut *buffer, HTTP_HEAD_BYTES_MAX);
+            let mut limited = bytes::BufMut::limit(&mut *buffer, http::HEAD_BYTES_MAX);
             match socket.try_read_buf(&mut limited) {
                 Ok(0) => return Read::Closed,
                 Ok(_) => return Read::Some,
@@ -453,7 +453,7 @@ impl Front {
         let arrival = Arrival { socket, remote, path: path.into(), entry, wants };
         if shard.arrivals.try_send(arrival).is_err() {
             self.counters.drop_one(DropReason::ShardBusy);
-            tracing::warn!(%remote, path, shard = shard.index, "the shard takes no connections");
+            tracing::warn!(%remote, shard = shard.index, "the shard takes no connections");
         }
     }
 }

@@ -155,7 +155,7 @@ impl HubStream {
         let receiver = lost.subscribe();
         state.publisher = Some(Slot { token, info, lost });
         hub.report_publisher(&state, None);
-        tracing::info!(stream = %state.assignment.path, epoch = state.assignment.stream.epoch, %remote, protocol, "publisher came");
+        tracing::info!(stream = %state.assignment, epoch = state.assignment.stream.epoch, %remote, protocol, "publisher came");
         Ok(Publisher { stream: self.clone(), token, lost: receiver })
     }
 
@@ -209,7 +209,7 @@ impl HubStream {
                 }
                 Event::Live(live) => {
                     let stream = state.assignment.stream.clone();
-                    tracing::info!(stream = %state.assignment.path, epoch = stream.epoch, live, "media");
+                    tracing::info!(stream = %state.assignment, epoch = stream.epoch, live, "media");
                     hub.reports.send(&hub.counters, ShardReport::Media { stream, live });
                 }
                 Event::Tracks => {
@@ -229,7 +229,7 @@ impl HubStream {
 
     fn say_publisher_ended(&self, state: &State, slot: &Slot, reason: EndReason) {
         tracing::info!(
-            stream = %state.assignment.path, epoch = state.assignment.stream.epoch,
+            stream = %state.assignment, epoch = state.assignment.stream.epoch,
             remote = %slot.info.remote, reason = reason.as_str(), "publisher ended"
         );
         self.cell.hub.report_publisher(state, Some(reason));
@@ -324,6 +324,15 @@ impl Publisher {
         &self.stream
     }
 
+    /// Runs a step of the publisher's session, so that a state dump names the stream if it never ends.
+    pub fn step<T>(&self, work: impl FnOnce() -> T) -> T {
+        let hub = &self.stream.cell.hub;
+        hub.pulse.doing("ingress", &self.stream.assignment().path);
+        let done = work();
+        hub.pulse.idle();
+        done
+    }
+
     fn why_ended(&self) -> Ended {
         Ended(self.lost.borrow().unwrap_or(EndReason::Revoked))
     }
@@ -389,7 +398,7 @@ impl Hub {
         let stream = match present {
             Some(stream) if stream.stream().uid == assignment.stream.uid => {
                 if stream.stream().epoch > assignment.stream.epoch {
-                    tracing::warn!(stream = %assignment.path, epoch = assignment.stream.epoch, "an assignment of an older epoch is ignored");
+                    tracing::warn!(stream = %assignment, epoch = assignment.stream.epoch, "an assignment of an older epoch is ignored");
                     return;
                 }
                 stream.change(assignment.clone(), ingress.is_some()).await;
@@ -410,21 +419,22 @@ impl Hub {
             stream.borrow_mut().ingress = Some(task);
         }
         self.count_streams();
-        tracing::info!(stream = %assignment.path, epoch = assignment.stream.epoch, "assigned");
+        tracing::info!(stream = %assignment, epoch = assignment.stream.epoch, "assigned");
         self.reports.send(&self.counters, ShardReport::Assigned(assignment.stream.clone()));
     }
 
     /// Stops a stream, ends its sessions, and reports it closed.
     pub(crate) async fn revoke(&self, which: &StreamRef, reason: EndReason) {
-        let stream = self.streams().into_iter().find(|stream| stream.stream().uid == which.uid);
+        let is_it = |stream: &&HubStream| stream.borrow().assignment.stream.uid == which.uid;
+        let stream = self.streams.borrow().values().find(is_it).cloned();
         if let Some(stream) = stream {
             let running = stream.stream();
             if running.epoch > which.epoch {
-                tracing::warn!(stream = %stream.assignment().path, epoch = which.epoch, "a revoke of an older epoch stops nothing");
+                tracing::warn!(stream = %stream.assignment(), epoch = which.epoch, "a revoke of an older epoch stops nothing");
             } else {
                 stream.stop(reason).await;
                 self.streams.borrow_mut().remove(&stream.assignment().path);
-                tracing::info!(stream = %stream.assignment().path, epoch = running.epoch, "revoked");
+                tracing::info!(stream = %stream.assignment(), epoch = running.epoch, "revoked");
                 if running != *which {
                     self.reports.send(&self.counters, ShardReport::Closed(running));
                 }

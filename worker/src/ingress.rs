@@ -46,7 +46,7 @@ pub(crate) async fn publish(
             return;
         }
         End::Protocol(error) => {
-            tracing::info!(%remote, stream = %stream.assignment().path, %error, "publisher broke its protocol");
+            tracing::info!(%remote, stream = %stream.assignment(), %error, "publisher broke its protocol");
             stream.counters().drop_one(DropReason::Protocol);
             EndReason::Protocol
         }
@@ -101,8 +101,11 @@ async fn serve(
                 Ok(length) => {
                     publisher.heard(length);
                     let full = buffer.capacity() == buffer.len();
-                    session.receive(buffer.split().freeze(), clock.now()).map_err(End::Protocol)?;
-                    left = follow(session, publisher)?;
+                    let input = buffer.split().freeze();
+                    left = publisher.step(|| {
+                        session.receive(input, clock.now()).map_err(End::Protocol)?;
+                        follow(session, publisher)
+                    })?;
                     if left || !full {
                         break;
                     }

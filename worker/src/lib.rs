@@ -14,7 +14,6 @@ pub mod directory;
 mod egress;
 pub mod front;
 pub mod health;
-mod http;
 pub mod hub;
 mod ingress;
 pub mod limits;

@@ -11,12 +11,6 @@ pub const HANDSHAKES_PER_ADDRESS_MAX: usize = 1024;
 /// Connections that the kernel keeps until they are accepted; it cuts this to net.core.somaxconn.
 pub const BACKLOG: i32 = 4096;
 
-/// The head of an HTTP request. Browsers send under 2 KiB; a token may be 2 KiB more.
-pub const HTTP_HEAD_BYTES_MAX: usize = 8 * 1024;
-
-/// Headers of an HTTP request. Browsers send 15.
-pub const HTTP_HEADERS_MAX: usize = 64;
-
 /// From accept to the end of the request's head: as long as RTMP has to say what it wants.
 pub const HTTP_HEAD_DEADLINE: Duration = Duration::from_secs(10);
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use common::{Plane, play_policy, publish_policy};
 use media::frame::{Codec, Frame, Kind};
-use media::policy::{Access, OnDuplicate, PlayPolicy, PublishPolicy, SlowViewer};
+use media::policy::{Access, Latency, OnDuplicate, PlayPolicy, PublishPolicy, SlowViewer};
 use media::rtmp::{ClientEvent, Role};
 use tests::flv::{self, TagKind};
 use tests::rtmp::Connection;
@@ -211,6 +211,24 @@ fn a_viewer_may_come_first_and_waits_no_longer_than_it_is_told() {
     assert_eq!(refused(Role::Play, plane.rtmp, "live/b"), "NetStream.Play.StreamNotFound");
     let not_found = answer(plane.http, "GET /live/b.flv HTTP/1.1\r\n\r\n");
     assert!(not_found.starts_with("HTTP/1.1 404") && not_found.contains("play.startTimeout"), "{not_found}");
+}
+
+#[test]
+fn a_worker_that_has_just_started_holds_requests_until_it_knows_its_streams() {
+    let mut plane = Plane::on_loopback();
+    let unknown = answer(plane.http, "GET /live/a.flv HTTP/1.1\r\n\r\n");
+    assert!(unknown.starts_with("HTTP/1.1 503"), "{unknown}");
+    let to = plane.rtmp;
+    let player = std::thread::spawn(move || RtmpPlayer::open(to, "live/a").started());
+    let begin = Instant::now();
+    while plane.front.counters.accepted.value() < 2 {
+        assert!(begin.elapsed() < SOON, "the player is not accepted");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    plane.declare("live/a", publish_policy(), play_policy());
+    let mut encoder = Encoder::begin(plane.rtmp, "live/a");
+    encoder.send(3);
+    assert_in_order(&player.join().unwrap().pictures(3));
 }
 
 #[test]
@@ -435,6 +453,25 @@ fn one_that_stops_reading_skips_or_is_ended_and_nobody_else_notices() {
         assert!(begin.elapsed() < SOON, "{} bytes are not given back", plane.budget.used());
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+#[test]
+fn a_merge_window_gathers_frames_into_one_write() {
+    let mut plane = Plane::on_loopback();
+    let bulk = PlayPolicy { latency: Latency::Bulk, ..play_policy() };
+    plane.declare("live/a", publish_policy(), bulk);
+    let mut encoder = Encoder::begin(plane.rtmp, "live/a");
+    encoder.send(1);
+    let mut player = FlvPlayer::open(plane.http, "live/a").started();
+    let mut seen = player.pictures(1);
+    let (begin, sends) = (Instant::now(), plane.shards[0].counters.sends.value());
+    encoder.send(100);
+    seen.extend(player.pictures(100));
+    assert_in_order(&seen);
+    // 200 frames, one write a window; the one that was open at the beginning, and a rest, come on top.
+    let windows = begin.elapsed().as_millis() as u64 / 350 + 2;
+    let sends = plane.shards[0].counters.sends.value() - sends;
+    assert!(sends <= windows, "{sends} writes in {windows} windows");
 }
 
 #[test]

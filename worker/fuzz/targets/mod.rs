@@ -3,6 +3,7 @@
 //! Built twice: by `worker/fuzz` under libFuzzer, and by `worker/media/tests/corpus.rs`, which replays the corpus on the stable
 //! toolchain. A target is a line here and a folder in `worker/fuzz/corpus`.
 
+mod http;
 mod rtmp;
 mod rtp;
 
@@ -25,4 +26,5 @@ pub(crate) const TARGETS: &[Target] = &[
     ("rtp_receiver", rtp::receiver),
     ("ps_demux", rtp::program_stream),
     ("h26x", rtp::access_unit),
+    ("http_request", http::request),
 ];

@@ -16,6 +16,7 @@ pub mod cursor;
 pub mod dropped;
 pub mod flv;
 pub mod frame;
+pub mod http;
 pub mod h26x;
 pub mod limits;
 pub mod packed;

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use media::budget::Budget;
+use media::http;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet, LocalSet};
@@ -16,7 +17,6 @@ use crate::clock::Clock;
 use crate::connection::{Arrival, Wants};
 use crate::counters::{Counters, DropReason};
 use crate::egress::Egress;
-use crate::http;
 use crate::hub::{Hub, HubStream};
 use crate::ingress;
 use crate::limits::{
@@ -178,12 +178,12 @@ async fn take_arrivals(hub: Rc<Hub>, egress: Rc<Egress>, mut arrivals: mpsc::Rec
 
 /// Brings a connection to its stream.
 fn settle(hub: &Hub, egress: &Egress, sessions: &mut JoinSet<()>, arrival: Arrival, stream: HubStream) {
-    let Arrival { socket, remote, path, entry: _, wants } = arrival;
+    let Arrival { socket, remote, path: _, entry: _, wants } = arrival;
     let socket = match tokio_socket(socket, &wants) {
         Ok(socket) => socket,
         Err(error) => {
             // The peer is gone already, or the process is out of descriptors.
-            tracing::debug!(%remote, %path, %error, "a connection was lost on its way to its shard");
+            tracing::debug!(%remote, %error, "a connection was lost on its way to its shard");
             return;
         }
     };

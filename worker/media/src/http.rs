@@ -4,11 +4,15 @@ use std::fmt::Write;
 
 use bytes::Bytes;
 
-use crate::limits::{HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX};
+/// The head of a request. Browsers send under 2 KiB; a token may be 2 KiB more.
+pub const HEAD_BYTES_MAX: usize = 8 * 1024;
+
+/// Headers of a request. Browsers send 15.
+pub const HEADERS_MAX: usize = 64;
 
 /// What a request's head asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Asked {
+pub enum Asked {
     /// The head isn't whole yet.
     Incomplete,
     /// `GET` or `HEAD` of `/<path>.flv`.
@@ -28,26 +32,36 @@ pub(crate) enum Asked {
 
 /// Answers other than the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Status {
+pub enum Status {
+    /// The request is fine, and no body is wanted.
     Ok,
+    /// The answer to a preflight.
     NoContent,
+    /// Not HTTP/1.1.
     BadRequest,
+    /// No token, or a wrong one.
     Unauthorized,
+    /// Not from this address, or not over HTTP-FLV.
     Forbidden,
+    /// No such stream.
     NotFound,
+    /// Neither GET, HEAD nor OPTIONS.
     MethodNotAllowed,
+    /// The head did not come in time.
     RequestTimeout,
+    /// The head is larger than [`HEAD_BYTES_MAX`].
     HeaderTooLarge,
+    /// Come again in a moment.
     Unavailable,
 }
 
 /// Reads the head of a request as far as it came.
-pub(crate) fn parse(received: &[u8]) -> Asked {
-    let mut headers = [httparse::EMPTY_HEADER; HTTP_HEADERS_MAX];
+pub fn parse(received: &[u8]) -> Asked {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
     match request.parse(received) {
         Ok(httparse::Status::Complete(_)) => {}
-        Ok(httparse::Status::Partial) if received.len() < HTTP_HEAD_BYTES_MAX => return Asked::Incomplete,
+        Ok(httparse::Status::Partial) if received.len() < HEAD_BYTES_MAX => return Asked::Incomplete,
         Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
             return Asked::Refused(Status::HeaderTooLarge);
         }
@@ -81,7 +95,7 @@ pub(crate) fn parse(received: &[u8]) -> Asked {
 
 /// The head of the stream's answer. Its length isn't known, and its end is the connection's: no chunks, which would cost
 /// each viewer a head a write.
-pub(crate) fn flv_begins() -> Bytes {
+pub fn flv_begins() -> Bytes {
     Bytes::from_static(
         b"HTTP/1.1 200 OK\r\nContent-Type: video/x-flv\r\nConnection: close\r\nCache-Control: no-store\r\n\
           Access-Control-Allow-Origin: *\r\n\r\n",
@@ -89,12 +103,12 @@ pub(crate) fn flv_begins() -> Bytes {
 }
 
 /// The answer to a player for whom no media came.
-pub(crate) fn not_found(why: &str) -> Bytes {
+pub fn not_found(why: &str) -> Bytes {
     answer(Status::NotFound, why)
 }
 
 /// A whole answer: a status and why, in words.
-pub(crate) fn answer(status: Status, why: &str) -> Bytes {
+pub fn answer(status: Status, why: &str) -> Bytes {
     let (line, more) = match status {
         Status::Ok => ("200 OK", "Content-Type: video/x-flv\r\n"),
         Status::NoContent => (
@@ -162,7 +176,7 @@ mod tests {
     #[test]
     fn a_request_is_a_path_and_a_token_or_a_refusal_that_says_why() {
         let many = format!("GET /a.flv HTTP/1.1\r\n{}\r\n", "X: y\r\n".repeat(65));
-        let long = format!("GET /a.flv HTTP/1.1\r\nX: {}", "y".repeat(HTTP_HEAD_BYTES_MAX));
+        let long = format!("GET /a.flv HTTP/1.1\r\nX: {}", "y".repeat(HEAD_BYTES_MAX));
         let cases: &[(&str, Asked)] = &[
             ("GET /live/cam-1.flv HTTP/1.1\r\nHost: a\r\n\r\n", flv("live/cam-1", None)),
             ("GET //live//a/b.flv?x=1&token=s%20t HTTP/1.0\r\n\r\n", flv("live/a/b", Some("s t"))),
