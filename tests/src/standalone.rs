@@ -141,6 +141,16 @@ impl Standalone {
         fs::rename(&unfinished, self.dir.join(name)).expect("the watched folder can be written");
     }
 
+    /// The same with a modification time in the past, which becomes the object's creationTimestamp. That has seconds:
+    /// two files that are written one after the other may be of one age.
+    pub fn write_aged(&self, name: &str, text: &str, age: Duration) {
+        let unfinished = self.dir.join(format!(".{name}.new"));
+        fs::write(&unfinished, text).expect("the watched folder can be written");
+        let file = fs::File::options().append(true).open(&unfinished).expect("it was written");
+        file.set_modified(std::time::SystemTime::now() - age).expect("a file of ours has any time");
+        fs::rename(&unfinished, self.dir.join(name)).expect("the watched folder can be written");
+    }
+
     /// Removes a file from the watched folder.
     pub fn remove(&self, name: &str) {
         fs::remove_file(self.dir.join(name)).expect("the watched folder can be written");
