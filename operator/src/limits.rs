@@ -9,6 +9,18 @@ pub(crate) const EVENTS: usize = 1024;
 /// Events that one plan answers at most: enough to share its cost, few enough that a claim never waits long.
 pub(crate) const EVENTS_A_PLAN: usize = 256;
 
+/// The shortest wait for a deadline of the planner.
+pub(crate) const TICK_MIN: Duration = Duration::from_millis(1);
+
+/// How often all invariants are looked at in production.
+pub(crate) const AUDIT_EVERY: Duration = Duration::from_secs(10);
+
+/// Questions for the planner's loop that wait: one a page under way.
+pub(crate) const ASKS: usize = 16;
+
+/// How long a page waits for the planner's answer before it goes without.
+pub(crate) const ASK: Duration = Duration::from_secs(1);
+
 /// Commands that wait for one worker. A worker that comes back is told all of its streams at once: 50 000 streams, and room for
 /// what happens meanwhile. One that takes none of them until this is full is not alive, and its session is closed.
 pub(crate) const COMMANDS_A_SESSION: usize = 65_536;
@@ -42,6 +54,9 @@ pub(crate) const SHOWN_EVENTS: usize = 1000;
 
 /// A worker that was asked to end is killed after this, so that Ctrl-C takes less than a second in all.
 pub(crate) const WORKER_END: Duration = Duration::from_millis(700);
+
+/// At the start the streams wait this long for the worker's hello; then they are told that there is no worker.
+pub(crate) const FIRST_HELLO: Duration = Duration::from_secs(1);
 
 /// A worker that ended by itself is started again at once; one that ends within this time of its start waits longer each time.
 pub(crate) const WORKER_STEADY: Duration = Duration::from_secs(5);

@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use operator_core::{Action, Event, Reason, api::StreamPhase, event::WriteOutcome};
+use operator_core::{Action, Counters, Event, PoolPorts, Reason, api::StreamPhase, event::WriteOutcome};
 use prometheus::{
     Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
 
-use crate::store::Shared;
+use crate::{run::Ledger, store::Shared};
 
 /// Handles of all metrics.
 #[derive(Clone)]
@@ -27,6 +27,7 @@ struct Inner {
     sessions: IntGauge,
     restarts: IntCounter,
     memory: IntGaugeVec,
+    incidents: IntCounterVec,
 }
 
 impl Metrics {
@@ -37,7 +38,7 @@ impl Metrics {
             ports: gauges(
                 &registry,
                 "penstock_ports",
-                "Port numbers of a pool by state, as its status has them",
+                "Port numbers of a pool by state; without draining they sum to the capacity",
                 &["pool", "state"],
             ),
             events: counters(
@@ -75,6 +76,12 @@ impl Metrics {
                 &registry,
                 "penstock_worker_restarts_total",
                 "Workers that ended by themselves and were started again",
+            ),
+            incidents: counters(
+                &registry,
+                "penstock_operator_incidents_total",
+                "What the planner had to put right, by kind",
+                &["kind"],
             ),
             memory: gauges(
                 &registry,
@@ -135,9 +142,12 @@ impl Metrics {
         self.0.restarts.inc();
     }
 
-    /// Everything, in Prometheus' text format.
-    pub(crate) fn text(&self, store: &Shared) -> String {
+    /// Everything, in Prometheus' text format. Without the planner's answer its part is that of the last time.
+    pub(crate) fn text(&self, store: &Shared, ledger: Option<&Ledger>) -> String {
         self.count_objects(store);
+        if let Some(ledger) = ledger {
+            self.count_ledger(ledger);
+        }
         self.measure_memory();
         let mut text = Vec::new();
         match TextEncoder::new().encode(&self.0.registry.gather(), &mut text) {
@@ -163,19 +173,55 @@ impl Metrics {
             let count = phases.get(&phase).copied().unwrap_or_default();
             self.0.streams.with_label_values(&[&format!("{phase:?}")]).set(count);
         }
+    }
+
+    fn count_ledger(&self, ledger: &Ledger) {
         self.0.ports.reset();
-        for pool in store.pools() {
-            let name = pool.metadata.name.as_deref().unwrap_or_default();
-            let status = pool.status.clone().unwrap_or_default();
+        for pool in &ledger.ports {
+            let PoolPorts { pool, node: _, capacity: _, free, leased, cooling, quarantined, draining } = pool;
             for (state, count) in [
-                ("free", status.free),
-                ("leased", status.leased),
-                ("cooling", status.cooling),
-                ("quarantined", status.quarantined),
-                ("draining", status.draining),
+                ("free", free),
+                ("leased", leased),
+                ("cooling", cooling),
+                ("quarantined", quarantined),
+                ("draining", draining),
             ] {
-                self.0.ports.with_label_values(&[name, state]).set(count);
+                // A pool has a shelf on each node.
+                self.0.ports.with_label_values(&[pool.as_str(), state]).add(i64::from(*count));
             }
+        }
+        let Counters {
+            leaks_repaired,
+            adoptions,
+            digest_mismatches,
+            bind_failures,
+            own_clashes,
+            contests,
+            failovers,
+            write_conflicts: _,
+            write_refusals: _,
+            writes_unknown: _,
+            writes_dropped,
+            stale_events,
+            stale_messages,
+            absences_held,
+        } = ledger.counters;
+        for (kind, total) in [
+            ("leak_repaired", leaks_repaired),
+            ("adoption", adoptions),
+            ("digest_mismatch", digest_mismatches),
+            ("bind_failure", bind_failures),
+            ("own_clash", own_clashes),
+            ("contest", contests),
+            ("failover", failovers),
+            ("write_dropped", writes_dropped),
+            ("stale_event", stale_events),
+            ("stale_message", stale_messages),
+            ("absence_held", absences_held),
+        ] {
+            let counter = self.0.incidents.with_label_values(&[kind]);
+            // The planner keeps the total; it only rises.
+            counter.inc_by(total.saturating_sub(counter.get()));
         }
     }
 

@@ -2,8 +2,8 @@
 
 use std::{collections::VecDeque, time::Instant};
 
-use operator_core::{Action, Config, Event, State, plan};
-use tokio::sync::mpsc;
+use operator_core::{Action, Config, Counters, Event, PoolPorts, State, plan};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     clock::Clock, convert, event_log::EventLog, limits, metrics::Metrics, sessions::Sessions, store::Shared,
@@ -19,17 +19,47 @@ pub(crate) struct Drivers {
     pub(crate) clock: Clock,
 }
 
+/// What the planner knows that no object says, for metrics.
+pub(crate) struct Ledger {
+    pub(crate) ports: Vec<PoolPorts>,
+    pub(crate) counters: Counters,
+}
+
+/// Asks for it.
+pub(crate) type Ask = oneshot::Sender<Ledger>;
+
 /// Runs until all senders of events are gone.
-pub(crate) async fn run(config: Config, mut events: mpsc::Receiver<Event>, mut drivers: Drivers) {
+pub(crate) async fn run(
+    config: Config,
+    mut events: mpsc::Receiver<Event>,
+    mut asks: mpsc::Receiver<Ask>,
+    mut drivers: Drivers,
+) {
     let mut state = State::new(config);
     let clock = drivers.clock;
+    let mut audit = Audit { at: Instant::now() + limits::AUDIT_EVERY };
     // Answers to our own actions. The store answers at once, so they need no place in the bounded queue.
     let mut answers: VecDeque<Event> = VecDeque::new();
     loop {
         if answers.is_empty() {
-            match next(&mut events, state.next_deadline().map(|at| clock.instant(at))).await {
-                Some(event) => answers.push_back(event),
-                None => return,
+            // The audit looks at everything, so it waits for a quiet moment.
+            audit.run_if_due(&state, &drivers.metrics);
+            let planned = state.next_deadline().map(|at| clock.instant(at));
+            let deadline = planned.map_or(audit.at, |at| at.min(audit.at));
+            // A deadline that stays in the past must not become a loop without a pause.
+            let deadline = deadline.max(Instant::now() + limits::TICK_MIN);
+            tokio::select! {
+                biased;
+                event = events.recv() => match event {
+                    Some(event) => answers.push_back(event),
+                    None => return,
+                },
+                Some(ask) = asks.recv() => {
+                    // Whoever asked may have lost patience.
+                    let _ = ask.send(Ledger { ports: state.ports().collect(), counters: *state.counters() });
+                    continue;
+                }
+                () = tokio::time::sleep_until(deadline.into()) => answers.push_back(Event::Tick),
             }
         } else {
             // A long row of answers must not keep sessions and pages waiting.
@@ -49,13 +79,24 @@ pub(crate) async fn run(config: Config, mut events: mpsc::Receiver<Event>, mut d
     }
 }
 
-/// The next event, or a tick when the planner's deadline comes first.
-async fn next(events: &mut mpsc::Receiver<Event>, deadline: Option<Instant>) -> Option<Event> {
-    let Some(deadline) = deadline else { return events.recv().await };
-    tokio::select! {
-        biased;
-        event = events.recv() => event,
-        () = tokio::time::sleep_until(deadline.into()) => Some(Event::Tick),
+/// Looks for broken invariants now and then.
+struct Audit {
+    at: Instant,
+}
+
+impl Audit {
+    fn run_if_due(&mut self, state: &State, metrics: &Metrics) {
+        let before = Instant::now();
+        if before < self.at {
+            return;
+        }
+        let found = state.check();
+        for violation in &found {
+            tracing::error!("invariant broken, please report it: {violation}");
+        }
+        metrics.violated(u64::try_from(found.len()).unwrap_or(u64::MAX));
+        // It costs what exists: at most a thousandth of the time goes into it.
+        self.at = Instant::now() + limits::AUDIT_EVERY.max(before.elapsed().saturating_mul(1000));
     }
 }
 

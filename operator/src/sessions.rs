@@ -131,7 +131,7 @@ impl Sessions {
             let message = match timeout(limits::SESSION_SILENCE, messages.message()).await {
                 Ok(Ok(Some(message))) => message,
                 Ok(Ok(None)) => return "the worker closed it".to_owned(),
-                Ok(Err(status)) => return format!("{}", status.message()),
+                Ok(Err(status)) => return status.message().to_owned(),
                 Err(_) => return format!("no word for {:?}", limits::SESSION_SILENCE),
             };
             let Some(body) = message.body else {

@@ -16,7 +16,10 @@ use operator_core::{
     event::{Listed, NodeObject},
     ids::{NodeName, Term},
 };
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -110,6 +113,11 @@ async fn serve(args: Standalone, ready: Ready) -> Result<ExitCode, StartError> {
     let launch = Launch {
         arguments: worker_arguments(&args, &ready)
             .map_err(system("can't list the addresses of this machine"))?,
+        shards: args
+            .shards
+            .map(usize::from)
+            .or_else(|| std::thread::available_parallelism().ok().map(usize::from))
+            .unwrap_or(1),
         token: ready.token.clone(),
         screen: screen.clone(),
     };
@@ -135,10 +143,11 @@ async fn serve(args: Standalone, ready: Ready) -> Result<ExitCode, StartError> {
         metrics: metrics.clone(),
         clock: Clock::start(),
     };
-    tasks.spawn(run::run(Config::standalone(), received, drivers));
+    let (asks, asked) = mpsc::channel(limits::ASKS);
+    tasks.spawn(run::run(Config::standalone(), received, asked, drivers));
     let watch = Watch::new(&args.dir).map_err(system("can't watch the folder"))?;
     let folder = Folder::new(args.dir.clone(), store.clone(), log.clone());
-    tasks.spawn(feed(folder, watch, store.clone(), events));
+    tasks.spawn(feed(folder, watch, store.clone(), pages.clone(), events));
     let listener = tokio::net::TcpListener::from_std(ready.admin).map_err(system("admin"))?;
     let pages = Pages {
         store: store.clone(),
@@ -146,6 +155,7 @@ async fn serve(args: Standalone, ready: Ready) -> Result<ExitCode, StartError> {
         metrics: metrics.clone(),
         sessions: sessions.clone(),
         worker: WorkerPages::new(pages),
+        asks,
         test_hooks: args.test_hooks,
     };
     tasks.spawn(async move {
@@ -163,18 +173,16 @@ async fn serve(args: Standalone, ready: Ready) -> Result<ExitCode, StartError> {
     };
     let supervised = supervisor::supervise(launch, worker, greeted, gone, metrics, shutdown.clone());
     tokio::pin!(supervised);
-    loop {
-        tokio::select! {
-            end = &mut supervised => return Ok(match end {
-                End::Asked => ExitCode::SUCCESS,
-                End::NeverStarted => ExitCode::FAILURE,
-            }),
-            ended = tasks.join_next() => {
-                tracing::error!("a part of the operator has ended: {ended:?}");
-                shutdown.cancel();
-                supervised.await;
-                return Ok(ExitCode::FAILURE);
-            }
+    tokio::select! {
+        end = &mut supervised => Ok(match end {
+            End::Asked => ExitCode::SUCCESS,
+            End::NeverStarted => ExitCode::FAILURE,
+        }),
+        ended = tasks.join_next() => {
+            tracing::error!("a part of the operator has ended: {ended:?}");
+            shutdown.cancel();
+            supervised.await;
+            Ok(ExitCode::FAILURE)
         }
     }
 }
@@ -186,7 +194,15 @@ async fn serve_sessions(sessions: Sessions, listener: tokio::net::TcpListener, t
 }
 
 /// Makes this process the leader, tells what there is, and follows the folder.
-async fn feed(mut folder: Folder, watch: Watch, store: store::Shared, events: mpsc::Sender<Event>) {
+async fn feed(
+    mut folder: Folder,
+    watch: Watch,
+    store: store::Shared,
+    mut worker: watch::Receiver<Option<SocketAddr>>,
+    events: mpsc::Sender<Event>,
+) {
+    // The worker says hello in a moment. Before that there is nobody to give a stream to, and no sense in saying so.
+    let _ = timeout(limits::FIRST_HELLO, worker.wait_for(Option::is_some)).await;
     let name = NodeName::from(NODE);
     let node =
         NodeObject { name: name.clone(), labels: Default::default(), ready: true, unschedulable: false };

@@ -156,11 +156,6 @@ impl Store {
         self.streams.values()
     }
 
-    /// All pools, by name.
-    pub(crate) fn pools(&self) -> impl Iterator<Item = &PortPool> {
-        self.pools.values()
-    }
-
     /// One stream.
     pub(crate) fn stream_named(&self, name: &ObjectName) -> Option<&MediaStream> {
         self.streams.get(name)

@@ -22,6 +22,8 @@ use crate::{limits, metrics::Metrics, table::Screen};
 pub(crate) struct Launch {
     /// Arguments after `penstock worker`.
     pub(crate) arguments: Vec<OsString>,
+    /// Threads that move media.
+    pub(crate) shards: usize,
     /// For the session; in the environment, so that it shows in no process list.
     pub(crate) token: String,
     /// Where its log goes when a table is on the terminal.
@@ -61,6 +63,8 @@ impl Launch {
             .arg("worker")
             .args(&self.arguments)
             .env(worker::args::SESSION_TOKEN_ENV, &self.token)
+            // An arena a shard and one for the rest. The other settings are built in; see .cargo/config.toml.
+            .env("MALLOC_CONF", format!("narenas:{}", self.shards + 1))
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(if self.screen.is_some() { Stdio::piped() } else { Stdio::inherit() })

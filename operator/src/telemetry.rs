@@ -30,6 +30,11 @@ pub(crate) fn changed(before: Option<&Shown>, stream: &MediaStream) {
         return;
     }
     let Some(phase) = status.phase else { return };
+    // Every stream begins so, and is something else in a moment.
+    let news = phase != StreamPhase::Pending || before.is_some_and(|before| before.phase != status.phase);
+    if !news {
+        return;
+    }
     let name = stream.metadata.name.as_deref().unwrap_or_default();
     let namespace = stream.metadata.namespace.as_deref().unwrap_or_default();
     let worker = status.assignment.as_ref().map_or("-", |assignment| assignment.worker.as_str());

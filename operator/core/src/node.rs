@@ -45,6 +45,8 @@ pub(crate) struct Worker {
     /// Absent after its end and before the next.
     pub(crate) session: Option<Session>,
     pub(crate) last_heard: Duration,
+    /// When the process before this one was last heard.
+    pub(crate) before: Option<Duration>,
     pub(crate) liveness: Liveness,
     /// Its inventory has been seen in this term; nothing is granted before.
     pub(crate) known: bool,
@@ -106,6 +108,7 @@ impl Worker {
             http_port,
             session: Some(Session::new(session)),
             last_heard: now,
+            before: None,
             liveness: Liveness::Alive,
             known: false,
             digest: None,

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::event::{Event, Now};
 use crate::ids::Term;
 use crate::ledger::Ledger;
+use crate::node::Liveness;
 use crate::state::{Dirty, Lead, State};
 use crate::timers::{Timer, Timers};
 
@@ -50,6 +51,14 @@ impl State {
         self.note_term_seen(floor);
         self.lead = Some(Lead::new());
         self.timers.set(Timer::LeadWindow, now.mono + self.config.lead_window);
+        for (name, node) in &self.nodes {
+            let timer = match node.worker.as_ref().map(|worker| worker.liveness) {
+                Some(Liveness::Alive) => Timer::Silent(name.clone()),
+                Some(Liveness::Suspect) => Timer::Unheard(name.clone()),
+                Some(Liveness::Unheard | Liveness::Lost) | None => continue,
+            };
+            self.timers.set(timer, now.mono + self.config.lead_window);
+        }
     }
 
     fn note_term(&mut self, term: Term) {
@@ -91,7 +100,9 @@ impl State {
         self.stranded.clear();
         self.held_absent.clear();
         self.writes.clear();
+        self.reads.clear();
         self.outbox.clear();
+        self.directory.clear();
         self.timers = Timers::default();
         self.dirty = Dirty::default();
         for entry in self.paths.values_mut() {
@@ -104,6 +115,7 @@ impl State {
         for stream in self.streams.values_mut() {
             stream.claim = None;
             stream.blocked = None;
+            stream.waits = false;
             stream.write = None;
             stream.reading = None;
             stream.retry_at = None;
@@ -122,6 +134,7 @@ impl State {
                     session.welcomed = false;
                     session.watch = None;
                     session.directory = false;
+                    session.awaiting = None;
                     session.compared = false;
                 }
             }

@@ -21,6 +21,8 @@ pub(crate) struct Pool {
     pub(crate) overlap: Option<String>,
     pub(crate) stored: Box<PoolStatus>,
     pub(crate) write: Option<WriteId>,
+    /// What was passed over for being older than what is known; after a restore it is the truth.
+    pub(crate) passed_over: Option<Box<PoolObject>>,
 }
 
 impl Pool {
@@ -41,6 +43,7 @@ impl Pool {
             overlap: None,
             stored: status,
             write: None,
+            passed_over: None,
         }
     }
 

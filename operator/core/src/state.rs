@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::action::Action;
+use crate::action::{Action, DirectoryEntry};
 use crate::claim::Claim;
 use crate::config::Config;
 use crate::counters::Counters;
@@ -16,7 +16,7 @@ use crate::ids::{
 use crate::node::Node;
 use crate::pool::Pool;
 use crate::status::{PoolStatus, StreamStatus};
-use crate::stream::{Queue, Stream};
+use crate::stream::{Arrival, Queue, Stream};
 use crate::timers::Timers;
 
 mod holding;
@@ -49,18 +49,22 @@ pub struct State {
     pub(crate) secrets: BTreeMap<ObjectName, Arc<[[u8; 32]]>>,
     pub(crate) secret_users: BTreeMap<ObjectName, BTreeSet<Uid>>,
     /// Streams that wait for a port, in the order of arrival.
-    pub(crate) queues: BTreeMap<Queue, BTreeSet<(u64, Uid)>>,
+    pub(crate) queues: BTreeMap<Queue, BTreeSet<(Arrival, Uid)>>,
     /// Streams that wait for a worker or a pool.
-    pub(crate) unplaced: BTreeSet<(u64, Uid)>,
+    pub(crate) unplaced: BTreeSet<(Arrival, Uid)>,
     /// Streams whose worker is gone and which could not be moved.
     pub(crate) stranded: BTreeSet<Uid>,
     /// Streams that a list lacked and that a person must confirm.
     pub(crate) held_absent: BTreeSet<Uid>,
     pub(crate) writes: BTreeMap<WriteId, Write>,
+    /// Streams that are being read, and whether one was seen to go meanwhile: its answer may be older than that.
+    pub(crate) reads: BTreeMap<Uid, bool>,
     pub(crate) timers: Timers,
     pub(crate) dirty: Dirty,
     /// Actions that an observation calls for by itself: reads and events.
     pub(crate) outbox: Vec<Action>,
+    /// What workers were told that paths lead to.
+    pub(crate) directory: BTreeMap<Path, DirectoryEntry>,
     pub(crate) directory_version: u64,
     pub(crate) counters: Counters,
     /// The last rank given: order of arrival, age of claims.
@@ -166,9 +170,11 @@ impl State {
             stranded: BTreeSet::new(),
             held_absent: BTreeSet::new(),
             writes: BTreeMap::new(),
+            reads: BTreeMap::new(),
             timers: Timers::default(),
             dirty: Dirty::default(),
             outbox: Vec::new(),
+            directory: BTreeMap::new(),
             directory_version: 0,
             counters: Counters::default(),
             rank: 0,

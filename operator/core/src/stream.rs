@@ -9,7 +9,7 @@ use crate::ids::{
 use crate::ledger::Shape;
 use crate::reason::Reason;
 use crate::spec::{Refusal, RtpSource, Selector, Source, StreamObject, StreamSpec};
-use crate::status::{Failover, Publisher, StreamStatus};
+use crate::status::{ConditionType, Failover, Publisher, StreamStatus};
 
 /// A stream as the planner knows it.
 #[derive(Clone, Debug)]
@@ -30,8 +30,10 @@ pub(crate) struct Stream {
     pub(crate) epoch: Epoch,
     /// The claim that it lives by.
     pub(crate) claim: Option<Epoch>,
-    /// Rank of its first sight: the order of waiting.
-    pub(crate) arrival: u64,
+    /// When it began to wait for a number, in seconds of the wall clock, and its rank among those of one second.
+    pub(crate) arrival: Arrival,
+    /// It has waited for a number since then.
+    pub(crate) waits: bool,
     /// Why it has no claim although it should.
     pub(crate) blocked: Option<Blocked>,
     /// The status write under way.
@@ -63,6 +65,9 @@ pub(crate) struct Stream {
     /// A watch event was passed over for being older than what is known.
     pub(crate) passed_over: bool,
 }
+
+/// The order of waiting.
+pub(crate) type Arrival = (UnixTime, u64);
 
 /// A move that awaits the new worker's acknowledgement.
 #[derive(Clone, Debug)]
@@ -134,7 +139,7 @@ pub(crate) struct Queue {
 
 impl Stream {
     /// A stream seen for the first time.
-    pub(crate) fn new(object: StreamObject, arrival: u64, now: Duration) -> Self {
+    pub(crate) fn new(object: StreamObject, rank: u64, now: Duration) -> Self {
         let StreamObject {
             uid: _,
             name,
@@ -161,13 +166,15 @@ impl Stream {
             refusal,
             epoch: Epoch(status.epoch),
             claim: None,
-            arrival,
+            arrival: (UnixTime::default(), rank),
+            waits: false,
             blocked: None,
             write: None,
             reading: None,
             retry_at: None,
             publisher: status.publisher.clone(),
-            live: false,
+            // Its worker says so again in its next session, or that it is otherwise.
+            live: status.conditions.get(&ConditionType::Live).is_some_and(|condition| condition.status),
             ended: None,
             quiet_since: now,
             idle: false,

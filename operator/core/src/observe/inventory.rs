@@ -45,13 +45,14 @@ impl State {
                 }
             }
         }
+        self.note_holders(&name, holders, host);
         self.end_leaks(&name, &leaks, &sockets, now);
         self.compare_claims(&name, sequence, &sockets, &closed, now);
         self.adopt_unknown(&name, &sockets, now);
         self.note_leaks(&name, &leaks, now);
         self.settle_contested(&name, &sockets, now);
         self.note_closed_before(&name, &closed, now);
-        self.note_scan(&name, holders, host, now);
+        self.judge_scan(&name, now);
 
         let Some(worker) = self.worker_mut(&name) else { return };
         let newly = !worker.known;
@@ -141,7 +142,7 @@ impl State {
     fn end_with_process(&mut self, key: &StreamRef, now: Now) {
         let Some(claim) = self.claims.get(key) else { return };
         let (worker, node) = (claim.worker.clone(), claim.node.clone());
-        let last_heard = self.worker(&node).map_or(now.mono, |worker| worker.last_heard);
+        let last_heard = self.worker(&node).and_then(|worker| worker.before).unwrap_or(now.mono);
         if let Some(stream) = self.streams.get_mut(&key.uid).filter(|stream| stream.claim == Some(key.epoch))
         {
             let moving = Moving {
@@ -192,7 +193,7 @@ impl State {
                 }
             }
         }
-        if held && objectless > 0 {
+        if held && objectless > 0 && !self.went_back {
             self.emit_installation(
                 Reason::AbsenceHeld,
                 format!(

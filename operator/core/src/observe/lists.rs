@@ -56,11 +56,12 @@ impl State {
                 Reason::ListWentBack,
                 format!(
                     "a list of MediaStreams is of version {version}, although {} was seen before: the API was restored from a \
-                     backup, or is behind. What it lacks goes on; confirm with `penstock confirm-absence` that it is gone",
+                     backup, or is behind. What it lacks goes on until a person confirms that it is gone",
                     self.version_seen
                 ),
             );
             self.read_passed_over(uids);
+            self.take_passed_over_pools();
         }
         let absent: BTreeSet<Uid> = self.streams.keys().filter(|uid| !uids.contains(*uid)).cloned().collect();
         for uid in uids {
@@ -110,8 +111,8 @@ impl State {
                 None => self.confirm_absence(uid),
             }
         }
-        if held > 0 {
-            self.counters.absences_held += held;
+        self.counters.absences_held += held;
+        if held > 0 && !self.went_back {
             self.emit_installation(
                 Reason::AbsenceHeld,
                 format!("a list lacks {held} streams, too many to believe. They go on; confirm that they are gone, or restore them"),
@@ -129,6 +130,7 @@ impl State {
     }
 
     fn confirm_absence(&mut self, uid: &Uid) {
+        self.held_absent.remove(uid);
         let Some(stream) = self.streams.get_mut(uid) else { return };
         stream.absent = Some(Absence::Confirming);
         self.read(uid);
@@ -141,9 +143,14 @@ impl State {
             if stream.reading.is_some() {
                 return;
             }
-            let beside = stream.write.is_some();
+            // An answer that is on its way already may be older than the last write, too.
+            let beside = stream.write.is_some() || self.reads.contains_key(uid);
             stream.reading = Some(if beside { Reading::BesideWrite } else { Reading::AfterWrites });
         }
+        if self.reads.contains_key(uid) {
+            return;
+        }
+        self.reads.insert(uid.clone(), false);
         self.outbox.push(Action::Confirm { uid: uid.clone(), name });
     }
 

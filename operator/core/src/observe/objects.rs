@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::event::{NodeObject, Now};
-use crate::ids::{Epoch, NodeName, ObjectName, PoolName, Term, Uid};
+use crate::ids::{Epoch, NodeName, ObjectName, PoolName, ResourceVersion, StreamRef, Term, Uid};
 use crate::pool::Pool;
 use crate::reason::Reason;
 use crate::spec::{PoolObject, StreamObject};
@@ -44,6 +44,11 @@ impl State {
         let uid = object.uid.clone();
         let arrival = self.next_rank();
         let mut stream = Stream::new(object, arrival, now.mono);
+        // It may have been here before: a restored backup has what was deleted, and its claims may not have ended.
+        let range = StreamRef::new(uid.clone(), Epoch(0))..=StreamRef::new(uid.clone(), Epoch(u64::MAX));
+        if let Some((claimed, _)) = self.claims.range(range).next_back() {
+            stream.epoch = stream.epoch.max(claimed.epoch);
+        }
         let same_spec = stream.stored.observed_generation == stream.generation;
         stream.idle = same_spec && stream.stored.phase == Phase::Idle;
         stream.suspect = same_spec
@@ -56,6 +61,7 @@ impl State {
         self.mark(&uid);
         if self.is_recovered() {
             self.recover_claim(&uid, now);
+            self.settle_adopted(&uid, now);
         }
     }
 
@@ -118,14 +124,17 @@ impl State {
 
     /// A stream was deleted. Its claims go on until their workers have closed them.
     pub(crate) fn lose_stream(&mut self, uid: &Uid, now: Now) {
-        self.block(uid, None);
+        self.block(uid, None, now);
+        if let Some(gone) = self.reads.get_mut(uid) {
+            *gone = true;
+        }
         let Some(stream) = self.streams.get(uid) else { return };
         if let Some(spec) = stream.spec.clone().filter(|_| !stream.deleting) {
             let (created, namespace) = (stream.created_unix_ms, stream.name.namespace.clone());
             self.undeclare(uid, created, &namespace, &spec);
         }
         if let Some(epoch) = self.streams.get(uid).and_then(|stream| stream.claim) {
-            self.revoke(&crate::ids::StreamRef::new(uid.clone(), epoch), Reason::Deleted, now);
+            self.revoke(&StreamRef::new(uid.clone(), epoch), Reason::Deleted, now);
         }
         self.streams.remove(uid);
         self.stranded.remove(uid);
@@ -144,6 +153,13 @@ impl State {
             None => {
                 self.pools.insert(name.clone(), Pool::new(object));
             }
+            Some(pool) if object.resource_version <= pool.resource_version => {
+                if object.resource_version < pool.resource_version {
+                    self.counters.stale_events += 1;
+                    pool.passed_over = Some(Box::new(object));
+                }
+                return;
+            }
             Some(pool) => {
                 let PoolObject {
                     uid: _,
@@ -154,9 +170,7 @@ impl State {
                     spec,
                     status,
                 } = object;
-                if resource_version <= pool.resource_version {
-                    return;
-                }
+                pool.passed_over = None;
                 pool.resource_version = resource_version;
                 pool.stored = status;
                 // An echo of our own write changes nothing that a stream could notice.
@@ -178,6 +192,18 @@ impl State {
         self.dirty.pools.insert(name);
         self.dirty.shelves = true;
         self.dirty.placement = true;
+    }
+
+    /// After a restore, what was passed over for its age is what the API has.
+    pub(crate) fn take_passed_over_pools(&mut self) {
+        let passed_over: Vec<PoolObject> =
+            self.pools.values_mut().filter_map(|pool| pool.passed_over.take()).map(|pool| *pool).collect();
+        for object in passed_over {
+            if let Some(pool) = self.pools.get_mut(&object.name) {
+                pool.resource_version = ResourceVersion(0);
+            }
+            self.see_pool(object);
+        }
     }
 
     /// A pool was deleted. Its leases go on.

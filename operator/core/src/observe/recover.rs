@@ -46,6 +46,10 @@ impl State {
         });
         let path = stream.path().cloned().or_else(|| stream.stored.path.clone());
         let name = Some(stream.name.clone());
+        if self.claims.get(&key).is_some_and(|claim| !claim.is_written()) {
+            // To be closed, or waiting for a read: it is not lived by again.
+            return;
+        }
         let former = stream.claim.replace(key.epoch);
         if let Some(former) = former.filter(|former| *former != key.epoch) {
             self.revoke_former(&StreamRef::new(uid.clone(), former), &key, now);

@@ -45,7 +45,10 @@ impl State {
                 self.note_publisher(&node, &stream, publisher, reason)
             }
             Report::Media { stream, live } => self.note_media(&node, &stream, live, now),
-            Report::Scan { holders, host } => self.note_scan(&node, holders, host, now),
+            Report::Scan { holders, host } => {
+                self.note_holders(&node, holders, host);
+                self.judge_scan(&node, now);
+            }
             Report::ShardStuck { shard: _, verdict: _, streams } => self.note_stuck(&node, &streams, now),
         }
     }
@@ -201,7 +204,10 @@ impl State {
             return;
         };
         let release = spec.release_after_idle.filter(|_| stream.rtp().is_some() && !stream.idle);
-        let delete = spec.ttl_after_idle.filter(|_| !stream.expiring);
+        // Whoever is going, or may be gone, is looked at again when that is known: a deadline that has come and can't be
+        // met would come again at once.
+        let stays = !stream.expiring && !stream.deleting && stream.absent.is_none();
+        let delete = spec.ttl_after_idle.filter(|_| stays);
         let due = release.into_iter().chain(delete).map(|after| stream.quiet_since + after).min();
         match due {
             Some(due) => self.timers.set(timer, due.max(now.mono)),
@@ -210,7 +216,7 @@ impl State {
     }
 
     /// The foreign sockets of a host, complete.
-    pub(crate) fn note_scan(&mut self, name: &NodeName, holders: Vec<Holder>, host: HostPorts, now: Now) {
+    pub(crate) fn note_holders(&mut self, name: &NodeName, holders: Vec<Holder>, host: HostPorts) {
         let Some(node) = self.nodes.get_mut(name) else { return };
         node.holders = holders.into_iter().map(|holder| ((holder.port, holder.protocol), holder)).collect();
         if node.host != host {
@@ -218,6 +224,10 @@ impl State {
             let pools: Vec<_> = node.ledger.shelves().keys().cloned().collect();
             self.dirty.pools.extend(pools);
         }
+    }
+
+    /// What a complete scan means for numbers that are free or in quarantine.
+    pub(crate) fn judge_scan(&mut self, name: &NodeName, now: Now) {
         self.quarantine_seen(name, now);
         self.judge_quarantined(name, now);
     }

@@ -6,6 +6,7 @@ use crate::digest::Digest;
 use crate::event::{Beat, Hello, Now};
 use crate::ids::{BootId, NodeName, SessionId, Uid, WorkerName};
 use crate::ledger::Held;
+use crate::limits;
 use crate::node::{Liveness, Session, Worker};
 use crate::state::State;
 use crate::timers::Timer;
@@ -17,7 +18,11 @@ impl State {
         let name = hello.node.clone();
         let node = self.nodes.entry(name.clone()).or_default();
         let current = node.worker.as_ref().map(|worker| worker.boot.clone());
-        if current.as_ref() != Some(&hello.boot) && node.is_retired(&hello.boot) {
+        // Hellos of two sessions may come in the wrong order: the later process is the one that goes on being heard.
+        let is_heard = node.worker.as_ref().is_some_and(|worker| {
+            worker.session.is_some() || now.mono < worker.last_heard + limits::UNHEARD_AFTER
+        });
+        if is_heard && current.as_ref() != Some(&hello.boot) && node.is_retired(&hello.boot) {
             let why = "a later process of this node has said hello";
             self.outbox.push(Action::CloseSession { session, why });
             return;
@@ -26,10 +31,11 @@ impl State {
             node.worker.as_ref().and_then(|worker| worker.session.as_ref()).map(|session| session.id);
         match node.worker.as_mut().filter(|worker| worker.boot == hello.boot) {
             Some(worker) => {
-                let (was_known, heard) = (worker.known, worker.liveness);
+                let (was_known, heard, before) = (worker.known, worker.liveness, worker.before);
                 *worker = Worker::new(hello, session, now.mono);
                 // The same process: what was learnt of it in this term holds.
                 worker.known = was_known;
+                worker.before = before;
                 let back = heard != Liveness::Alive;
                 self.dirty.placement |= back;
                 if heard == Liveness::Unheard {
@@ -37,10 +43,12 @@ impl State {
                 }
             }
             None => {
+                let before = node.worker.as_ref().map(|worker| worker.last_heard);
+                node.retired.retain(|boot| *boot != hello.boot);
                 if let Some(boot) = current {
                     node.retire(boot);
                 }
-                node.worker = Some(Worker::new(hello, session, now.mono));
+                node.worker = Some(Worker { before, ..Worker::new(hello, session, now.mono) });
                 node.holders.clear();
             }
         }

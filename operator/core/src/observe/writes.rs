@@ -69,6 +69,8 @@ impl State {
                     if let Some(path) = self.claims.get(&key).and_then(|claim| claim.path.clone()) {
                         self.dirty.paths.insert(path);
                     }
+                    // It has taken over: what it takes over from may be closed now.
+                    self.tell_revoked(uid);
                     // What changed while the write was under way is looked at now.
                     self.mark(uid);
                 }
@@ -162,6 +164,9 @@ impl State {
 
     /// A read was answered.
     pub(crate) fn note_confirmed(&mut self, uid: &Uid, found: Option<StreamObject>, now: Now) {
+        // Of an earlier lead, and not ours to follow any more.
+        let Some(gone) = self.reads.remove(uid) else { return };
+        let found = found.filter(|_| !gone);
         let mut source = Source::Read;
         if let Some(stream) = self.streams.get_mut(uid) {
             // An answer that may be older than our own write is no better than the watch.
@@ -182,6 +187,16 @@ impl State {
                 self.see_stream(object, source, now);
                 self.settle_read_claim(uid);
                 self.settle_adopted(uid, now);
+            }
+        }
+    }
+
+    /// Claims of a stream that are to be closed: their workers are told, if they can be.
+    fn tell_revoked(&mut self, uid: &Uid) {
+        let range = StreamRef::new(uid.clone(), Epoch(0))..=StreamRef::new(uid.clone(), Epoch(u64::MAX));
+        for (key, claim) in self.claims.range(range) {
+            if claim.told.is_none() && matches!(claim.phase, ClaimPhase::Revoking(_)) {
+                self.dirty.tell.insert(key.clone());
             }
         }
     }
@@ -238,9 +253,11 @@ fn transitions(object: &ObjectRef, before: &Conditions, after: &Conditions) -> V
         let changed = was.is_none_or(|was| was.status != condition.status || was.reason != condition.reason);
         if changed && condition.status == kind.is_alarm() && is_told(condition.reason) {
             let (severity, note) = (Severity::Warning, condition.message.clone());
-            let emit = Action::Emit { object: object.clone(), reason: condition.reason, severity, note };
-            if !emits.contains(&emit) {
-                emits.push(emit);
+            let told = emits
+                .iter()
+                .any(|emit| matches!(emit, Action::Emit { reason, .. } if *reason == condition.reason));
+            if !told {
+                emits.push(Action::Emit { object: object.clone(), reason: condition.reason, severity, note });
             }
         }
     }
@@ -265,7 +282,6 @@ fn is_told(reason: Reason) -> bool {
         | Reason::Idle
         | Reason::Suspect
         | Reason::TokenSecretNotFound
-        | Reason::NoNode
         | Reason::AboveThreshold
         | Reason::LeasesOutside
         | Reason::ForeignHolder
@@ -289,6 +305,7 @@ fn is_told(reason: Reason) -> bool {
         | Reason::Leak
         | Reason::TtlExpired
         | Reason::Available
+        | Reason::NoNode
         | Reason::AbsenceHeld
         | Reason::ListWentBack
         | Reason::WriteRefused => false,

@@ -27,6 +27,7 @@ impl State {
                         self.assign(&key, now);
                     }
                 }
+                ClaimPhase::Revoking(Reason::WorkerLost) if self.awaits_record(&key) => {}
                 ClaimPhase::Revoking(reason) => {
                     let reason = *reason;
                     self.unassign(&key, reason, now);
@@ -37,6 +38,12 @@ impl State {
                 | ClaimPhase::Adopted { held: _ } => {}
             }
         }
+    }
+
+    /// Whether the claim that takes over is not on record yet: until it is, nothing moves.
+    fn awaits_record(&self, key: &StreamRef) -> bool {
+        let current = self.current_claim(&key.uid);
+        current.and_then(|current| self.claims.get(&current)).is_some_and(|claim| !claim.may_be_known())
     }
 
     fn assign(&mut self, key: &StreamRef, now: Now) {

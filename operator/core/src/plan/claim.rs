@@ -18,16 +18,32 @@ impl State {
         let current = self.current_claim(uid);
         match (self.wish(uid), current) {
             (Err(reason), current) => {
-                self.block(uid, None);
+                self.block(uid, None, now);
                 if let Some(key) = current {
                     self.stop(&key, reason, now);
                 }
             }
             (Ok(()), Some(key)) => {
-                self.block(uid, None);
+                self.block(uid, None, now);
                 self.keep(uid, &key, now);
             }
             (Ok(()), None) => self.start(uid, now),
+        }
+    }
+
+    /// Claims that nobody was told of, and whose numbers their pool has given up since, are made again.
+    pub(super) fn drop_stale_claims(&mut self, now: Now) {
+        let queued: Vec<StreamRef> = self.dirty.claims.iter().map(|(_, key)| key.clone()).collect();
+        for key in queued {
+            let Some(claim) = self.claims.get(&key).filter(|claim| claim.phase == ClaimPhase::Reserved)
+            else {
+                continue;
+            };
+            let Some(Lease { pool, ports, .. }) = &claim.lease else { continue };
+            let shelf = self.nodes.get(&claim.node).and_then(|node| node.ledger.shelf(pool));
+            if !shelf.is_some_and(|shelf| ports.numbers().all(|port| shelf.numbers().contains(port))) {
+                self.revoke(&key, Reason::SpecChanged, now);
+            }
         }
     }
 
@@ -132,19 +148,19 @@ impl State {
         }
         if stream.retry_at.is_some_and(|at| at > now.mono) {
             let message = "the API refused the last write; it is tried again in a few seconds".to_owned();
-            self.block(uid, Some(Blocked::Retry { message }));
+            self.block(uid, Some(Blocked::Retry { message }), now);
             return;
         }
         if self.is_closing(uid) {
-            self.block(uid, Some(Blocked::Closing));
+            self.block(uid, Some(Blocked::Closing), now);
             return;
         }
         match self.place(uid, now) {
             Ok(place) => {
-                self.block(uid, None);
+                self.block(uid, None, now);
                 self.take(uid, place, now);
             }
-            Err(blocked) => self.block(uid, Some(blocked)),
+            Err(blocked) => self.block(uid, Some(blocked), now),
         }
     }
 

@@ -73,14 +73,14 @@ impl State {
             let Some(((_, uid), queue)) = heads.min() else { return };
             match self.place(&uid, now) {
                 Ok(place) => {
-                    self.block(&uid, None);
+                    self.block(&uid, None, now);
                     self.take(&uid, place, now);
                 }
                 Err(Blocked::Ports { .. }) => {
                     open.remove(&queue);
                 }
                 // It waits for something else by now.
-                Err(blocked) => self.block(&uid, Some(blocked)),
+                Err(blocked) => self.block(&uid, Some(blocked), now),
             }
         }
     }

@@ -42,7 +42,8 @@ impl State {
         Ok(())
     }
 
-    fn grants(&self, namespace: &str, path: &str) -> bool {
+    /// Whether a namespace may use a path.
+    pub(crate) fn grants(&self, namespace: &str, path: &str) -> bool {
         let own = path.strip_prefix(namespace).is_some_and(|rest| rest.starts_with('/'));
         own || match &self.config.path_grants {
             PathGrants::All => true,

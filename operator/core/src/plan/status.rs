@@ -12,6 +12,7 @@ use crate::status::{
     Usage,
 };
 use crate::stream::{Blocked, Stream};
+use crate::timers::Timer;
 
 /// A condition before it has a time.
 type Verdict = (bool, Reason, String);
@@ -33,7 +34,8 @@ impl State {
         let mut status = StreamStatus {
             observed_generation: stream.generation,
             phase: phase(wish, ready.0, live.0),
-            epoch: stream.epoch.0,
+            // An assignment is read by its epoch: those that came to nothing since then are not on record.
+            epoch: claim.map_or(stream.epoch, |claim| claim.stream.epoch).0,
             term: self.term().0,
             path: stream.path().cloned(),
             source: stream.spec.as_ref().map(|spec| source_kind(&spec.source)),
@@ -111,6 +113,17 @@ impl State {
             return (false, reason, unwanted(stream, reason));
         }
         let Some(claim) = claim else { return blocked(stream) };
+        // Read from the record, and its worker has not said what it has: what the record says stands.
+        let unheard = worker.map_or(!self.timers.is_set(&Timer::LeadWindow), |worker| {
+            matches!(worker.liveness, Liveness::Unheard | Liveness::Lost)
+        });
+        if claim.boot.is_none()
+            && !unheard
+            && stream.stored.epoch == claim.stream.epoch.0
+            && let Some(before) = stream.stored.conditions.get(&ConditionType::Ready)
+        {
+            return (before.status, before.reason, before.message.clone());
+        }
         match (&claim.phase, worker.map(|worker| worker.liveness)) {
             (_, Some(Liveness::Lost)) => {
                 (false, Reason::WorkerLost, format!("the worker {} is gone", claim.worker))
@@ -267,6 +280,10 @@ fn leased(stream: &Stream, claim: &Claim) -> Option<LeasedPorts> {
 
 /// Where to publish and play: shown while it can be done.
 fn endpoints(stream: &Stream, claim: Option<&Claim>, worker: Option<&Worker>, ready: bool) -> Vec<Endpoint> {
+    if ready && worker.is_none() {
+        // Its worker was not heard by this leader: the record stands.
+        return stream.stored.endpoints.clone();
+    }
     let (Some(spec), Some(claim), Some(worker), true) = (&stream.spec, claim, worker, ready) else {
         return Vec::new();
     };

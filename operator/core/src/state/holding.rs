@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::claim::{Claim, ClaimPhase};
-use crate::event::Now;
+use crate::event::{Holder, Now};
 use crate::ids::{NodeName, Ports, StreamRef, UnixTime};
 use crate::ledger::{Held, Quarantine, QuarantineCause};
 use crate::limits;
@@ -107,8 +107,16 @@ impl State {
                 After::Cooling => {
                     let cooling = Held::Cooling { until, owner: owner.clone(), pool: lease.pool.clone() };
                     let node = self.nodes.get_mut(&node_name).expect("looked up above");
-                    if node.ledger.unlease(port, key, Some(cooling)) {
-                        self.timers.set(Timer::Cooled(node_name.clone(), port), until);
+                    if !node.ledger.unlease(port, key, Some(cooling)) {
+                        continue;
+                    }
+                    match node.holder(port).map(Holder::describe) {
+                        None => self.timers.set(Timer::Cooled(node_name.clone(), port), until),
+                        // It would not bind: not for its own stream either.
+                        Some(holder) => {
+                            let cause = QuarantineCause::Foreign(ProblemSource::HostScan);
+                            self.quarantine(&node_name, port, cause, holder, now);
+                        }
                     }
                 }
                 After::Free => {

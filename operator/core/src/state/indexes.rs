@@ -1,10 +1,13 @@
 //! Who declares which path, who uses which Secret, who waits where.
 
 use crate::config::NodeMatch;
-use crate::ids::{NodeName, ObjectName, Path, SessionId, Uid};
+use crate::event::Now;
+use crate::ids::{NodeName, ObjectName, Path, SessionId, Uid, UnixTime};
 use crate::node::{Liveness, Node, Worker};
+use crate::reason::Reason;
 use crate::spec::StreamSpec;
-use crate::state::State;
+use crate::state::{State, unix};
+use crate::status::ConditionType;
 use crate::stream::{Blocked, Stream};
 use crate::timers::Timer;
 
@@ -17,13 +20,16 @@ impl State {
 
     /// A stream with this spec declares its path and names its Secrets.
     pub(crate) fn declare(&mut self, uid: &Uid, created_unix_ms: u64, namespace: &str, spec: &StreamSpec) {
-        let entry = self.paths.entry(spec.path.clone()).or_default();
-        let winner = entry.declared.first().cloned();
-        entry.declared.insert((created_unix_ms, uid.clone()));
-        self.dirty.paths.insert(spec.path.clone());
-        if let Some((_, winner)) = winner {
-            // An older one that comes later is heard by the one that had the path.
-            self.mark(&winner);
+        // Whoever may not have a path keeps nobody from it.
+        if self.grants(namespace, spec.path.as_str()) {
+            let entry = self.paths.entry(spec.path.clone()).or_default();
+            let winner = entry.declared.first().cloned();
+            entry.declared.insert((created_unix_ms, uid.clone()));
+            self.dirty.paths.insert(spec.path.clone());
+            if let Some((_, winner)) = winner {
+                // An older one that comes later is heard by the one that had the path.
+                self.mark(&winner);
+            }
         }
         for secret in secrets(namespace, spec) {
             self.secret_users.entry(secret).or_default().insert(uid.clone());
@@ -63,13 +69,23 @@ impl State {
     }
 
     /// Puts a stream where what it waits for will find it, and takes it from where it was.
-    pub(crate) fn block(&mut self, uid: &Uid, blocked: Option<Blocked>) {
+    pub(crate) fn block(&mut self, uid: &Uid, blocked: Option<Blocked>, now: Now) {
+        let rank = self.next_rank();
         let Some(stream) = self.streams.get_mut(uid) else { return };
-        let place = (stream.arrival, uid.clone());
         let before = std::mem::replace(&mut stream.blocked, blocked.clone());
         if before == blocked {
             return;
         }
+        let place = (stream.arrival, uid.clone());
+        match &blocked {
+            Some(Blocked::Ports { .. }) if !stream.waits => {
+                stream.waits = true;
+                stream.arrival = (stream.waited_since().unwrap_or(unix(now)), rank);
+            }
+            Some(_) => {}
+            None => stream.waits = false,
+        }
+        let next_place = (stream.arrival, uid.clone());
         self.dirty.statuses.insert(uid.clone());
         match before {
             Some(Blocked::Ports { queue, .. }) => {
@@ -87,10 +103,10 @@ impl State {
         }
         match blocked {
             Some(Blocked::Ports { queue, .. }) => {
-                self.queues.entry(queue).or_default().insert(place);
+                self.queues.entry(queue).or_default().insert(next_place);
             }
             Some(Blocked::Worker { .. } | Blocked::Pool { .. }) => {
-                self.unplaced.insert(place);
+                self.unplaced.insert(next_place);
             }
             Some(Blocked::Closing | Blocked::Retry { .. }) | None => {}
         }
@@ -148,6 +164,12 @@ pub(crate) fn secrets(namespace: &str, spec: &StreamSpec) -> impl Iterator<Item 
 }
 
 impl Stream {
+    /// Under an earlier leader: since when it has waited for a number.
+    fn waited_since(&self) -> Option<UnixTime> {
+        let condition = self.stored.conditions.get(&ConditionType::PortsAllocated)?;
+        (condition.reason == Reason::PoolExhausted).then_some(condition.last_transition)
+    }
+
     /// Its namespace.
     pub(crate) fn namespace(&self) -> &str {
         &self.name.namespace

@@ -1,0 +1,364 @@
+//! What must never happen, judged from outside of the core: by what each replica could know, and by what is really so.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use operator_core::action::{Assign, AssignedSource};
+use operator_core::event::{Report, WriteOutcome};
+use operator_core::ids::{Epoch, NodeName, Ports, SessionId, StreamRef, Term, Uid};
+use operator_core::reason::Reason;
+use operator_core::spec::Source;
+use operator_core::status::{PoolStatus, StreamStatus};
+use operator_core::{Action, Command};
+
+use crate::api::Write;
+use crate::replica::{Recorded, recorded};
+use crate::worker::Socket;
+use crate::world::World;
+
+/// What has really happened.
+#[derive(Debug, Default)]
+pub(crate) struct Truth {
+    /// What was ever on record for an epoch.
+    on_record: BTreeMap<StreamRef, Recorded>,
+    /// Which process was told an epoch.
+    told: BTreeMap<StreamRef, usize>,
+    /// Which incarnation of which replica has a term.
+    terms: BTreeMap<Term, (usize, u64)>,
+    /// When a number was last closed by a living process, and for whom.
+    closed: BTreeMap<(NodeName, u16), (Duration, Uid, String)>,
+    /// Of each stream that ever was.
+    pub(crate) paths: BTreeMap<Uid, String>,
+    /// The shortest that any pool ever had.
+    pub(crate) cooldown_min: Option<Duration>,
+    /// Deleted by people.
+    pub(crate) user_deleted: BTreeSet<Uid>,
+    /// Lost in a restore from backup.
+    lost: BTreeSet<Uid>,
+    restored: bool,
+}
+
+impl Truth {
+    /// The API went back: what was on record since then is forgotten by everybody but workers.
+    pub(crate) fn restored(&mut self, lost: &[Uid]) {
+        self.restored = true;
+        self.lost.extend(lost.iter().cloned());
+        self.on_record.clear();
+        self.terms.clear();
+    }
+
+    /// With the process its memory of closed ports is gone.
+    pub(crate) fn worker_ended(&mut self, node: &NodeName) {
+        self.closed.retain(|(of, _), _| of != node);
+    }
+}
+
+impl World {
+    /// Judges an action before it is done.
+    pub(crate) fn judge(&mut self, replica: usize, action: &Action) {
+        match action {
+            Action::WriteStream { id: _, uid, name: _, resource_version: _, status, claim: _ } => {
+                self.judge_one_write(replica, uid);
+                self.judge_leads(replica, "a status write");
+                if let Some((stream, recorded)) = recorded(uid, status) {
+                    self.judge_claim(replica, &stream, recorded, status);
+                }
+            }
+            Action::WritePool { id: _, uid, name: _, resource_version: _, status } => {
+                self.judge_one_write(replica, uid);
+                self.judge_leads(replica, "a pool's status write");
+                self.judge_sum(status);
+            }
+            Action::DeleteStream { id: _, uid, name: _, resource_version: _ } => {
+                self.judge_leads(replica, "a deletion");
+                let object = self.api.objects.streams.values().find(|object| object.uid == *uid);
+                if object.is_none_or(|object| object.spec.as_ref().is_ok_and(|spec| spec.ttl_after_idle.is_none()))
+                    && !self.truth.restored
+                {
+                    self.note(|| format!("{uid} is deleted by the operator after an edit took its ttl away"));
+                }
+            }
+            Action::Command { session, term, sequence, command } => {
+                self.judge_command(replica, *session, *term, *sequence, command);
+            }
+            Action::RecordTerm { .. } => self.judge_leads(replica, "a term"),
+            Action::Confirm { .. } | Action::CloseSession { .. } | Action::Emit { .. } => {}
+        }
+    }
+
+    fn judge_leads(&mut self, replica: usize, what: &str) {
+        if !self.replicas[replica].leading {
+            self.violate(format!("operator {replica} does not lead and asks for {what}"));
+        }
+    }
+
+    fn judge_one_write(&mut self, replica: usize, uid: &Uid) {
+        if self.replicas[replica].seen.writes.values().any(|note| note.uid == *uid && !note.former && note.is_status) {
+            self.violate(format!("operator {replica} writes {uid} while a write of it is under way"));
+        }
+    }
+
+    fn judge_sum(&mut self, status: &PoolStatus) {
+        let PoolStatus { capacity, free, leased, cooling, quarantined, .. } = *status;
+        if free + leased + cooling + quarantined != capacity {
+            self.violate(format!("{free} free + {leased} leased + {cooling} cooling + {quarantined} quarantined ≠ {capacity}"));
+        }
+    }
+
+    /// A claim that this replica wants on record: if it is a new one, was it right to make it?
+    fn judge_claim(&mut self, replica: usize, stream: &StreamRef, claim: Recorded, status: &StreamStatus) {
+        let seen = &self.replicas[replica].seen;
+        let known = seen.recorded.get(stream).or_else(|| seen.granted.get(stream));
+        if let Some(known) = known {
+            if *known != claim {
+                let text = format!("operator {replica}: {stream} is {known:?} and shall be {claim:?}");
+                self.violate(text);
+            }
+            return;
+        }
+        let adopted = self.truth.told.get(stream).is_some_and(|&told| self.workers[told].pod_uid[..] == claim.0[..]);
+        self.replicas[replica].seen.granted.insert(stream.clone(), claim.clone());
+        if adopted {
+            // Known from a worker, lost from the record by a restore.
+            return;
+        }
+        self.judge_grant(replica, stream, &claim, status);
+    }
+
+    /// A new claim with ports: may these numbers be handed out, on this node, to this stream?
+    fn judge_grant(&mut self, replica: usize, stream: &StreamRef, claim: &Recorded, status: &StreamStatus) {
+        let node = NodeName::from(claim.1.as_str());
+        if !self.replicas[replica].seen.inventoried.contains_key(&node) {
+            self.violate(format!("operator {replica} grants {stream} on {node} before an inventory of this term"));
+        }
+        let Some(ports) = &status.ports else { return };
+        let (rtp, rtcp) = (ports.rtp, ports.rtcp);
+        if rtcp.is_some_and(|rtcp| rtp % 2 != 0 || rtcp != rtp + 1) {
+            self.violate(format!("{stream}: {rtp} and {rtcp:?} are no pair"));
+        }
+        let seen = &self.replicas[replica].seen;
+        let uid = &stream.uid;
+        let pool = seen.pools_seen.get(&ports.pool).and_then(|pool| pool.spec.as_ref().ok().cloned());
+        if let Some(spec) = pool {
+            for &port in &claim.2 {
+                if !spec.numbers.contains(port) {
+                    self.violate(format!("{stream} gets {port}, which {} does not have or reserves", ports.pool));
+                }
+                self.judge_cooled(stream, &node, port, self.truth.cooldown_min.unwrap_or_default(), status);
+            }
+        }
+        let object = self.api.objects.streams.values().find(|object| object.uid == *uid);
+        if let Some(Source::Rtp(source)) = object.and_then(|object| object.spec.as_ref().ok()).map(|spec| &spec.source)
+            && source.rtcp != rtcp.is_some()
+            && object.is_some_and(|object| object.generation == status.observed_generation)
+        {
+            self.violate(format!("{stream} wants rtcp {} and gets {rtcp:?}", source.rtcp));
+        }
+        for &port in &claim.2 {
+            let Some(worker) = self.workers.iter().find(|w| w.alive && w.pod_uid[..] == claim.0[..]) else { continue };
+            let (index, host) = (worker.index, worker.host);
+            for protocol in [operator_core::ids::Protocol::Tcp, operator_core::ids::Protocol::Udp] {
+                if let Some(Socket::Media(owner, other)) = self.hosts[host].sockets.get(&(port, protocol))
+                    && *owner == index
+                    && other.uid != *uid
+                {
+                    let text = format!("operator {replica} grants {port} on {node} to {stream} while {other} has it open");
+                    self.violate(text);
+                }
+            }
+        }
+    }
+
+    fn judge_cooled(&mut self, stream: &StreamRef, node: &NodeName, port: u16, cooldown: Duration, status: &StreamStatus) {
+        let Some((at, uid, path)) = self.truth.closed.get(&(node.clone(), port)) else { return };
+        let own = status.path.as_ref().is_some_and(|own| own.as_str() == path);
+        if self.now < *at + cooldown && *uid != stream.uid && !own {
+            let text = format!("{stream} gets {port} on {node} {:?} after {uid} closed it", self.now - *at);
+            self.violate(text);
+        }
+    }
+
+    fn judge_command(&mut self, replica: usize, session: SessionId, term: Term, sequence: u64, command: &Command) {
+        let target = &mut self.replicas[replica];
+        let last = target.seen.sequences.insert(session, sequence).unwrap_or(0);
+        let open = target.sessions.contains_key(&session);
+        let recorded = target.term;
+        if sequence != last + 1 {
+            self.violate(format!("operator {replica}: command {sequence} follows {last} in session {session}"));
+        }
+        if !open {
+            self.violate(format!("operator {replica}: command in session {session}, which is over"));
+        }
+        let informs = matches!(command, Command::Welcome | Command::Directory(_));
+        if !informs && recorded != Some(term) {
+            self.violate(format!("operator {replica} commands at term {term} while the Lease gives it {recorded:?}"));
+        }
+        match command {
+            Command::Assign(assign) => self.judge_assign(replica, session, assign),
+            Command::Revoke { stream, reason } => self.judge_revoke(replica, stream, *reason),
+            Command::Welcome
+            | Command::Directory(_)
+            | Command::InventoryRequest { .. }
+            | Command::Watch { .. }
+            | Command::CloseLeak { .. } => {}
+        }
+    }
+
+    /// Nobody is told before it is on record, as far as this replica knows.
+    fn judge_assign(&mut self, replica: usize, session: SessionId, assign: &Assign) {
+        let stream = &assign.stream;
+        let ports: Vec<u16> = match &assign.source {
+            AssignedSource::Push { protocols: _ } => Vec::new(),
+            AssignedSource::Rtp { source: _, ports } => Ports::numbers(*ports).collect(),
+        };
+        let worker = self.replicas[replica].sessions.get(&session).map(|&link| self.links[link].worker);
+        let Some(worker) = worker else { return };
+        let target = &self.workers[worker];
+        let told = (target.pod_uid.to_string(), self.hosts[target.host].name.to_string(), ports);
+        match self.replicas[replica].seen.recorded.get(stream) {
+            None => {
+                self.violate(format!("operator {replica} tells worker {worker} of {stream}, which is not on record"));
+            }
+            Some(recorded) if *recorded != told => {
+                let text = format!("operator {replica} tells {stream} as {told:?}, on record is {recorded:?}");
+                self.violate(text);
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// A stop because of deletion needs a deletion, not a list's silence.
+    fn judge_revoke(&mut self, replica: usize, stream: &StreamRef, reason: Reason) {
+        if reason != Reason::Deleted {
+            return;
+        }
+        let uid = &stream.uid;
+        let there = self.api.objects.streams.values().any(|object| object.uid == *uid && !object.deleting);
+        let seen = &self.replicas[replica].seen;
+        if there && !self.truth.user_deleted.contains(uid) && !self.truth.restored {
+            self.violate(format!("operator {replica} stops {stream} as deleted, but it is there"));
+        } else if self.truth.lost.contains(uid) && seen.went_back && !seen.gone.contains(uid) {
+            self.violate(format!("operator {replica} stops {stream}, which only a restored backup lacks"));
+        }
+    }
+
+    /// A worker obeyed a command.
+    pub(crate) fn note_obeyed(&mut self, worker: usize, command: &Command, reports: &[Report]) {
+        for report in reports {
+            if let Report::Closed(closed) = report {
+                self.note_closed(worker, &closed.stream, &closed.ports);
+            }
+        }
+        let Command::Assign(assign) = command else { return };
+        let stream = &assign.stream;
+        let pod = self.workers[worker].pod_uid.clone();
+        match self.truth.told.insert(stream.clone(), worker) {
+            Some(before) if before != worker && self.workers[before].alive => {
+                self.violate(format!("{stream} is told to worker {worker} and was told to worker {before}"));
+            }
+            Some(before) if self.workers[before].pod_uid != pod && !self.truth.restored => {
+                self.violate(format!("{stream} is told to {pod} and was told to {}", self.workers[before].pod_uid));
+            }
+            Some(_) | None => {}
+        }
+    }
+
+    /// A write came to pass, or didn't.
+    pub(crate) fn note_write(&mut self, replica: usize, write: &Write, outcome: &WriteOutcome) {
+        let Write::Stream { uid, name: _, version: _, status } = write else { return };
+        match outcome {
+            WriteOutcome::Written { .. } => {
+                if let Some((stream, recorded)) = recorded(uid, status) {
+                    if let Some(before) = self.truth.on_record.insert(stream.clone(), recorded.clone())
+                        && before != recorded
+                    {
+                        self.violate(format!("{stream} is on record as {before:?}, then as {recorded:?}"));
+                    }
+                }
+            }
+            WriteOutcome::Refused { .. } => {
+                let stored = self.api.objects.streams.values().find(|object| object.uid == *uid);
+                if let Some(stored) = stored
+                    && status.epoch < stored.status.epoch
+                {
+                    let text = format!("operator {replica} writes {uid} with epoch {} after {}", status.epoch, stored.status.epoch);
+                    self.violate(text);
+                }
+            }
+            WriteOutcome::Conflict | WriteOutcome::NotFound | WriteOutcome::Unknown => {}
+        }
+    }
+
+    /// The Lease holds a term for a replica.
+    pub(crate) fn note_term(&mut self, replica: usize, incarnation: u64, term: Term) {
+        let who = (replica, incarnation);
+        let before = self.truth.terms.insert(term, who);
+        if before.is_some_and(|before| before != who) {
+            self.violate(format!("term {term} is taken by operator {replica} and was {before:?}'s"));
+        }
+        if self.truth.terms.keys().next_back() != Some(&term) {
+            self.violate(format!("operator {replica} takes term {term}, which is below one taken before"));
+        }
+    }
+
+    /// An inventory came; it counts when it answers a request of this term.
+    pub(crate) fn note_inventory(&mut self, replica: usize, session: SessionId, _request_id: u64) {
+        let target = &mut self.replicas[replica];
+        if target.term.is_none() {
+            return;
+        }
+        if let Some(&link) = target.sessions.get(&session) {
+            let host = self.workers[self.links[link].worker].host;
+            target.seen.inventoried.insert(self.hosts[host].name.clone(), session);
+        }
+    }
+
+    /// The state of things after a step: no number of a node for two streams, no epoch on two workers.
+    pub(crate) fn check_truth(&mut self) {
+        let mut broken = None;
+        for host in &self.hosts {
+            let mut owners: BTreeMap<u16, &StreamRef> = BTreeMap::new();
+            for (&(port, _), socket) in &host.sockets {
+                if let Socket::Media(_, stream) = socket
+                    && let Some(other) = owners.insert(port, stream)
+                    && other.uid != stream.uid
+                {
+                    broken = Some(format!("{port} of {} is open for {other} and for {stream}", host.name));
+                }
+            }
+        }
+        let mut running: BTreeMap<(&Uid, Epoch), usize> = BTreeMap::new();
+        for worker in self.workers.iter().filter(|worker| worker.alive) {
+            for (uid, run) in &worker.running {
+                if let Some(other) = running.insert((uid, run.epoch), worker.index) {
+                    broken = Some(format!("{uid}@{} runs in workers {other} and {}", run.epoch, worker.index));
+                }
+            }
+        }
+        if let Some(text) = broken {
+            self.violate(text);
+        }
+    }
+
+    /// A number was closed by a process that goes on.
+    fn note_closed(&mut self, worker: usize, stream: &StreamRef, ports: &[u16]) {
+        let node = self.hosts[self.workers[worker].host].name.clone();
+        let path = self.truth.paths.get(&stream.uid).cloned().unwrap_or_default();
+        for &port in ports {
+            self.truth.closed.insert((node.clone(), port), (self.now, stream.uid.clone(), path.clone()));
+        }
+    }
+
+    /// What the core's own books say of themselves.
+    pub(crate) fn check_core(&mut self, replica: usize) {
+        let core = &self.replicas[replica].core;
+        let wrong = core
+            .ports()
+            .find(|ports| ports.free + ports.leased + ports.cooling + ports.quarantined != ports.capacity);
+        let mut wrong: Vec<String> = wrong.map(|ports| format!("{ports:?} does not add up")).into_iter().collect();
+        wrong.extend(core.check().iter().map(ToString::to_string));
+        for text in wrong {
+            self.violate(format!("operator {replica}: {text}"));
+        }
+    }
+}

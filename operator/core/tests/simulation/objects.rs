@@ -1,0 +1,131 @@
+//! Objects as people write them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use operator_core::ids::{NodeName, ObjectName, Path, PoolName, ResourceVersion, Uid};
+use operator_core::port_set::PortSet;
+use operator_core::spec::{
+    Latency, OnDuplicate, PlayPolicy, PlayProtocol, PoolObject, PoolSpec, PortRange, PublishPolicy, PushProtocol,
+    RtpSource, RtpTransport, Shrink, SlowViewer, Source, SsrcPolicy, StreamObject, StreamSpec,
+};
+use operator_core::status::{PoolStatus, StreamStatus};
+
+static PUBLISH: LazyLock<Arc<PublishPolicy>> = LazyLock::new(|| {
+    Arc::new(PublishPolicy {
+        on_duplicate: OnDuplicate::Reject,
+        start_timeout: Duration::from_secs(10),
+        stall_timeout: Duration::from_secs(10),
+        resume_window: Duration::from_secs(15),
+        token_secret: None,
+        allowed_cidrs: Vec::new(),
+    })
+});
+
+static PLAY: LazyLock<Arc<PlayPolicy>> = LazyLock::new(|| {
+    Arc::new(PlayPolicy {
+        protocols: vec![PlayProtocol::Rtmp, PlayProtocol::HttpFlv],
+        latency: Latency::Normal,
+        slow_viewer: SlowViewer::SkipToKeyframe,
+        start_timeout: Duration::from_secs(10),
+        token_secret: None,
+        allowed_cidrs: Vec::new(),
+    })
+});
+
+/// GB28181 media: a pair for UDP, a single number for TCP.
+pub(crate) fn rtp(transport: RtpTransport, rtcp: bool) -> Source {
+    Source::Rtp(RtpSource { transport, ssrc: Some(200_000_001), ssrc_policy: SsrcPolicy::Enforce, rtcp })
+}
+
+/// An encoder comes to us.
+pub(crate) fn push() -> Source {
+    Source::Push { protocols: vec![PushProtocol::Rtmp] }
+}
+
+/// A stream's spec with nothing special about it.
+pub(crate) fn spec(path: &str, source: Source) -> StreamSpec {
+    StreamSpec {
+        path: Path::from(path),
+        source,
+        pool: None,
+        publish: PUBLISH.clone(),
+        play: PLAY.clone(),
+        release_after_idle: None,
+        ttl_after_idle: None,
+        node_selector: BTreeMap::new(),
+        preferred_node: None,
+        paused: false,
+    }
+}
+
+/// A publish policy that names a token Secret, and one that doesn't.
+pub(crate) fn publish(token_secret: Option<&str>, stall_secs: u64) -> Arc<PublishPolicy> {
+    Arc::new(PublishPolicy {
+        token_secret: token_secret.map(Into::into),
+        stall_timeout: Duration::from_secs(stall_secs),
+        ..(**PUBLISH).clone()
+    })
+}
+
+/// A new object, before the API gave it a version.
+pub(crate) fn stream(uid: &str, namespace: &str, name: &str, created_unix_ms: u64, spec: StreamSpec) -> StreamObject {
+    StreamObject {
+        uid: Uid::from(uid),
+        name: ObjectName::new(namespace, name),
+        resource_version: ResourceVersion(0),
+        generation: 1,
+        created_unix_ms,
+        deleting: false,
+        touch: None,
+        spec: Ok(Arc::new(spec)),
+        status: Box::new(StreamStatus::default()),
+    }
+}
+
+/// A pool's spec with nothing special about it.
+pub(crate) fn pool_spec(ranges: &[(u16, u16)], reserved: &[u16], cooldown: Duration) -> PoolSpec {
+    let ranges: Vec<PortRange> = ranges.iter().map(|&(start, end)| PortRange { start, end }).collect();
+    let mut numbers = PortSet::from_ranges(ranges.iter().copied());
+    for &port in reserved {
+        numbers.remove(port);
+    }
+    PoolSpec {
+        default: true,
+        ranges,
+        numbers,
+        node_selector: BTreeMap::new(),
+        allowed_namespaces: Vec::new(),
+        cooldown,
+        shrink: Shrink::Wait,
+        nearly_exhausted_percent: 80,
+    }
+}
+
+/// A new pool, before the API gave it a version.
+pub(crate) fn pool(uid: &str, name: &str, created_unix_ms: u64, spec: PoolSpec) -> PoolObject {
+    PoolObject {
+        uid: Uid::from(uid),
+        name: PoolName::from(name),
+        resource_version: ResourceVersion(0),
+        generation: 1,
+        created_unix_ms,
+        spec: Ok(Arc::new(spec)),
+        status: Box::new(PoolStatus::default()),
+    }
+}
+
+/// A node with its zone as a label.
+pub(crate) fn node(index: usize) -> operator_core::event::NodeObject {
+    operator_core::event::NodeObject {
+        name: node_name(index),
+        labels: BTreeMap::from([("zone".into(), format!("z{}", index % 2).into())]),
+        ready: true,
+        unschedulable: false,
+    }
+}
+
+pub(crate) fn node_name(index: usize) -> NodeName {
+    NodeName::from(format!("node-{index}"))
+}

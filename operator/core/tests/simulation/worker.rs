@@ -1,0 +1,393 @@
+//! A worker process and its node: the worker's side of the contract (`control.proto`), with sockets in a table.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use operator_core::action::{Assign, AssignedSource, Directory};
+use operator_core::event::{Beat, Binding, Closed, Hello, Holder, HostPorts, Inventory, Report};
+use operator_core::ids::{BootId, NodeName, Path, Ports, Protocol, StreamRef, Term, Uid, UnixTime, WorkerName};
+use operator_core::spec::{PortRange, RtpTransport};
+use operator_core::status::Publisher;
+use operator_core::Command;
+
+/// How long a closed port is remembered.
+const CLOSED_MEMORY: Duration = Duration::from_secs(60);
+
+/// A node's port table.
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub(crate) name: NodeName,
+    pub(crate) sockets: BTreeMap<(u16, Protocol), Socket>,
+}
+
+/// Who has a socket open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Socket {
+    /// A worker process, for a stream.
+    Media(usize, StreamRef),
+    /// A worker process that forgot to close it, with or without knowing whose it was.
+    Leak(usize, Option<StreamRef>),
+    /// Somebody else.
+    Thief,
+}
+
+/// A stream that runs in a worker.
+#[derive(Clone, Debug)]
+pub(crate) struct Running {
+    pub(crate) epoch: operator_core::ids::Epoch,
+    pub(crate) ports: Option<Ports>,
+    pub(crate) transport: Protocol,
+    pub(crate) publisher: Option<Publisher>,
+    pub(crate) live: bool,
+}
+
+/// A worker process. One that ends is never used again.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) index: usize,
+    pub(crate) alive: bool,
+    pub(crate) paused: bool,
+    pub(crate) host: usize,
+    pub(crate) name: WorkerName,
+    pub(crate) pod_uid: Arc<str>,
+    pub(crate) boot: BootId,
+    pub(crate) term: Term,
+    pub(crate) running: BTreeMap<Uid, Running>,
+    closed: Vec<(StreamRef, Vec<u16>, Duration)>,
+    pub(crate) watch: Vec<PortRange>,
+    pub(crate) scan_interval: Duration,
+    last_scan: Vec<Holder>,
+    /// Sockets stay open when streams end: a bug of the worker.
+    pub(crate) leaks: bool,
+    /// By replica.
+    pub(crate) links: BTreeMap<usize, usize>,
+    pub(crate) directory: KnownPaths,
+}
+
+/// What a worker keeps of the directory.
+#[derive(Debug, Default)]
+pub(crate) struct KnownPaths {
+    /// Of the replica that it came from, at which term.
+    version: (Term, u64),
+    pub(crate) entries: BTreeMap<Path, (StreamRef, Option<WorkerName>)>,
+}
+
+/// What a command made a worker do.
+#[derive(Debug, Default)]
+pub(crate) struct Done {
+    pub(crate) reports: Vec<Report>,
+    pub(crate) inventory: Option<u64>,
+    /// A rule that the operator broke.
+    pub(crate) broken: Option<String>,
+}
+
+impl Worker {
+    pub(crate) fn new(index: usize, host: usize, node: &NodeName, name: WorkerName, pod_uid: Arc<str>) -> Self {
+        let _ = node;
+        Self {
+            index,
+            alive: true,
+            paused: false,
+            host,
+            name,
+            pod_uid,
+            boot: BootId::from(format!("boot-{index}")),
+            term: Term(0),
+            running: BTreeMap::new(),
+            closed: Vec::new(),
+            watch: Vec::new(),
+            scan_interval: Duration::from_secs(5),
+            last_scan: Vec::new(),
+            leaks: false,
+            links: BTreeMap::new(),
+            directory: KnownPaths::default(),
+        }
+    }
+
+    pub(crate) fn hello(&self, host: &Host) -> Hello {
+        Hello {
+            worker: self.name.clone(),
+            node: host.name.clone(),
+            pod_uid: self.pod_uid.clone(),
+            boot: self.boot.clone(),
+            addresses: vec![format!("10.0.0.{}", self.host + 1).into()],
+            listener_ports: vec![1935, 8080],
+            term: self.term,
+            rtmp_port: 1935,
+            http_port: 8080,
+        }
+    }
+
+    /// Everything that this process holds.
+    pub(crate) fn inventory(&mut self, host: &Host, sequence: u64, request_id: u64, now: Duration) -> Inventory {
+        self.closed.retain(|(_, _, at)| now - *at <= CLOSED_MEMORY);
+        let bound = host.sockets.iter().filter_map(|(&(port, protocol), socket)| match socket {
+            Socket::Media(owner, stream) if *owner == self.index => {
+                Some(Binding { port, protocol, stream: Some(stream.clone()) })
+            }
+            Socket::Leak(owner, stream) if *owner == self.index => {
+                Some(Binding { port, protocol, stream: stream.clone() })
+            }
+            Socket::Media(..) | Socket::Leak(..) | Socket::Thief => None,
+        });
+        let closed = self.closed.iter().map(|(stream, ports, at)| Closed {
+            stream: stream.clone(),
+            ports: ports.clone(),
+            ago: now - *at,
+        });
+        Inventory {
+            sequence,
+            bound: bound.collect(),
+            closed: closed.collect(),
+            holders: self.holders(host),
+            streams: self.running.iter().map(|(uid, run)| StreamRef::new(uid.clone(), run.epoch)).collect(),
+            host: host_ports(),
+            request_id,
+        }
+    }
+
+    pub(crate) fn beat(&self, host: &Host, sequence: u64) -> Beat {
+        let bound = host.sockets.iter().filter_map(|(&(port, _), socket)| match socket {
+            Socket::Media(owner, stream) | Socket::Leak(owner, Some(stream)) if *owner == self.index => {
+                Some((port, stream))
+            }
+            Socket::Media(..) | Socket::Leak(..) | Socket::Thief => None,
+        });
+        Beat { sequence, digest: digest(bound), term: self.term }
+    }
+
+    /// The foreign sockets, when they changed since this was asked before.
+    pub(crate) fn scan(&mut self, host: &Host) -> Option<Report> {
+        let holders = self.holders(host);
+        if holders == self.last_scan {
+            return None;
+        }
+        self.last_scan.clone_from(&holders);
+        Some(Report::Scan { holders, host: host_ports() })
+    }
+
+    fn holders(&self, host: &Host) -> Vec<Holder> {
+        let watched = |port: u16| self.watch.iter().any(|range| (range.start..=range.end).contains(&port));
+        let foreign = host.sockets.iter().filter(|((port, _), _)| watched(*port));
+        foreign.filter_map(|(&(port, protocol), socket)| self.holder(port, protocol, socket)).collect()
+    }
+
+    fn holder(&self, port: u16, protocol: Protocol, socket: &Socket) -> Option<Holder> {
+        match socket {
+            Socket::Media(owner, _) | Socket::Leak(owner, _) if *owner == self.index => None,
+            Socket::Media(..) | Socket::Leak(..) | Socket::Thief => Some(Holder {
+                port,
+                protocol,
+                user: 1000,
+                process: "thief".into(),
+                show: format!("{protocol} LISTEN *:{port}").into(),
+            }),
+        }
+    }
+
+    /// What is to be told again in a new session, since an inventory doesn't say it.
+    pub(crate) fn media_reports(&self) -> Vec<Report> {
+        let mut reports = Vec::new();
+        for (uid, run) in &self.running {
+            let stream = StreamRef::new(uid.clone(), run.epoch);
+            if run.publisher.is_some() {
+                reports.push(publisher(stream.clone(), run.publisher.clone()));
+            }
+            if run.live {
+                reports.push(Report::Media { stream, live: true });
+            }
+        }
+        reports
+    }
+
+    /// Obeys a command whose term is not lower than one heard before.
+    pub(crate) fn obey(&mut self, host: &mut Host, command: &Command, now: Duration) -> Done {
+        let mut done = Done::default();
+        match command {
+            Command::Welcome => {}
+            Command::Directory(directory) => self.directory.learn(self.term, directory),
+            Command::Assign(assign) => self.assign(host, assign, now, &mut done),
+            Command::Revoke { stream, reason: _ } => {
+                let ports = match self.running.get(&stream.uid) {
+                    Some(run) if run.epoch == stream.epoch => self.stop(host, &stream.uid, now),
+                    Some(_) | None => self.close_forgotten(host, stream),
+                };
+                done.reports.push(closed(stream.clone(), ports));
+            }
+            Command::InventoryRequest { id } => done.inventory = Some(*id),
+            Command::Watch { ranges, interval } => {
+                self.watch.clone_from(ranges);
+                self.scan_interval = *interval;
+                done.inventory = Some(0);
+            }
+            Command::CloseLeak { port, stream } => {
+                let (index, port) = (self.index, *port);
+                host.sockets.retain(|(number, _), socket| {
+                    *number != port || *socket != Socket::Leak(index, stream.clone())
+                });
+            }
+        }
+        done
+    }
+
+    fn assign(&mut self, host: &mut Host, assign: &Assign, now: Duration, done: &mut Done) {
+        let stream = assign.stream.clone();
+        let (ports, transport) = match &assign.source {
+            AssignedSource::Push { protocols: _ } => (None, Protocol::Tcp),
+            AssignedSource::Rtp { source, ports } => (Some(*ports), match source.transport {
+                RtpTransport::Udp => Protocol::Udp,
+                RtpTransport::TcpPassive => Protocol::Tcp,
+            }),
+        };
+        if let Some(run) = self.running.get_mut(&stream.uid) {
+            if run.epoch == stream.epoch {
+                if run.ports != ports || run.transport != transport {
+                    done.broken = Some(format!("{stream} has {:?} and is told {ports:?} at the same epoch", run.ports));
+                }
+                done.reports.push(Report::Assigned { stream, ports });
+                return;
+            }
+            if run.epoch > stream.epoch {
+                done.broken = Some(format!("{stream} is assigned where epoch {} runs", run.epoch));
+                return;
+            }
+            let former = StreamRef::new(stream.uid.clone(), run.epoch);
+            let ports = self.stop(host, &former.uid, now);
+            done.reports.push(closed(former, ports));
+        }
+        if let Err(report) = self.bind(host, &stream, ports, transport, done) {
+            done.reports.push(report);
+            return;
+        }
+        self.running.insert(stream.uid.clone(), Running {
+            epoch: stream.epoch,
+            ports,
+            transport,
+            publisher: None,
+            live: false,
+        });
+        done.reports.push(Report::Assigned { stream, ports });
+    }
+
+    /// All numbers or none; each is tried in both protocols.
+    fn bind(
+        &self,
+        host: &mut Host,
+        stream: &StreamRef,
+        ports: Option<Ports>,
+        transport: Protocol,
+        done: &mut Done,
+    ) -> Result<(), Report> {
+        let numbers: Vec<u16> = ports.into_iter().flat_map(Ports::numbers).collect();
+        for &port in &numbers {
+            for protocol in [Protocol::Tcp, Protocol::Udp] {
+                let Some(socket) = host.sockets.get(&(port, protocol)) else { continue };
+                if let Socket::Media(owner, other) = socket
+                    && *owner == self.index
+                {
+                    done.broken = Some(format!("{stream} is to have {port}, which {other} has open here"));
+                }
+                let own = matches!(socket, Socket::Media(owner, _) | Socket::Leak(owner, _) if *owner == self.index);
+                let holder = self.holder(port, protocol, socket);
+                let error = "Address already in use".into();
+                return Err(Report::BindFailed { stream: stream.clone(), port, protocol, error, holder, own });
+            }
+        }
+        for port in numbers {
+            host.sockets.insert((port, transport), Socket::Media(self.index, stream.clone()));
+        }
+        Ok(())
+    }
+
+    /// Ends a stream. Its numbers, which are closed unless this process leaks.
+    fn stop(&mut self, host: &mut Host, uid: &Uid, now: Duration) -> Vec<u16> {
+        let Some(run) = self.running.remove(uid) else { return Vec::new() };
+        let stream = StreamRef::new(uid.clone(), run.epoch);
+        let numbers: Vec<u16> = run.ports.into_iter().flat_map(Ports::numbers).collect();
+        for &port in &numbers {
+            let socket = host.sockets.remove(&(port, run.transport));
+            if self.leaks && socket.is_some() {
+                let known = (port % 4 < 2).then(|| stream.clone());
+                host.sockets.insert((port, run.transport), Socket::Leak(self.index, known));
+            }
+        }
+        self.closed.push((stream, numbers.clone(), now));
+        numbers
+    }
+
+    /// Closes what was forgotten when a stream ended; its numbers.
+    fn close_forgotten(&self, host: &mut Host, stream: &StreamRef) -> Vec<u16> {
+        let leak = Socket::Leak(self.index, Some(stream.clone()));
+        let ports = host.sockets.iter().filter(|(_, socket)| **socket == leak).map(|((port, _), _)| *port).collect();
+        host.sockets.retain(|_, socket| *socket != leak);
+        ports
+    }
+
+    /// The process is over, and so are its sockets.
+    pub(crate) fn die(&mut self, host: &mut Host) {
+        self.alive = false;
+        self.running.clear();
+        let index = self.index;
+        host.sockets.retain(|_, socket| match socket {
+            Socket::Media(owner, _) | Socket::Leak(owner, _) => *owner != index,
+            Socket::Thief => true,
+        });
+    }
+
+    /// A publisher comes or goes; what is to be told.
+    pub(crate) fn set_publisher(&mut self, uid: &Uid, here: bool, now: Duration) -> Vec<Report> {
+        let Some(run) = self.running.get_mut(uid) else { return Vec::new() };
+        let stream = StreamRef::new(uid.clone(), run.epoch);
+        run.publisher = here.then(|| Publisher {
+            remote: "192.0.2.1:40000".into(),
+            since: UnixTime(now.as_secs()),
+            codecs: vec!["H264".into()],
+        });
+        run.live = here;
+        let media = Report::Media { stream: stream.clone(), live: here };
+        let publisher = publisher(stream, run.publisher.clone());
+        if here { vec![publisher, media] } else { vec![media, publisher] }
+    }
+}
+
+impl KnownPaths {
+    fn learn(&mut self, term: Term, directory: &Directory) {
+        let version = (term, directory.version);
+        // Pieces of one version belong together; a whole one of another version replaces what there was.
+        if directory.full && version != self.version {
+            self.entries.clear();
+        }
+        self.version = version;
+        for entry in &directory.entries {
+            self.entries.insert(entry.path.clone(), (entry.stream.clone(), entry.worker.clone()));
+        }
+        for path in &directory.removed {
+            self.entries.remove(path);
+        }
+    }
+}
+
+fn closed(stream: StreamRef, ports: Vec<u16>) -> Report {
+    Report::Closed(Closed { stream, ports, ago: Duration::ZERO })
+}
+
+fn publisher(stream: StreamRef, publisher: Option<Publisher>) -> Report {
+    Report::Publisher { stream, publisher, reason: "NoPublisher".into() }
+}
+
+fn host_ports() -> HostPorts {
+    HostPorts { ephemeral: Some(PortRange { start: 32768, end: 60999 }), reserved: Vec::new() }
+}
+
+/// FNV-1a 64 as `Beat.digest` of the contract says it, written apart from the core's.
+fn digest<'a>(bound: impl Iterator<Item = (u16, &'a StreamRef)>) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for (port, stream) in bound {
+        let bytes = port.to_be_bytes().into_iter().chain(stream.uid.as_str().bytes()).chain([0]);
+        for byte in bytes.chain(stream.epoch.0.to_be_bytes()) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+    hash
+}
