@@ -3,7 +3,7 @@
 //! ```text
 //!  datagrams ──────────────┐                  ┌─ reorder ─┐
 //!  bytes of a connection ─ rfc4571 ─ packet ─ candidates ─┴─ ps::Demux ─→ Event::Frame
-//!                                      └ rtcp ─→ Event::Bye, reception ─→ Transmit (receiver reports)
+//!                                      └ rtcp ─→ Event::Released, reception ─→ Transmit (receiver reports)
 //! ```
 //!
 //! One [`Receiver`] serves one stream and all who may send it. It is driven as the crate says: feed it, drain
@@ -139,8 +139,6 @@ pub enum Close {
     Crowded,
     /// No valid PS pack came in the time that a candidate has.
     NoMedia,
-    /// [`Receiver::evict`].
-    Evicted,
 }
 
 /// Bytes for a peer: RTCP.

@@ -119,20 +119,24 @@ impl Receiver {
     }
 
     /// Forgets a connection that ended or failed.
-    pub fn disconnect(&mut self, connection: ConnectionId, now: Duration) {
+    pub fn disconnect(&mut self, connection: ConnectionId, _now: Duration) {
         self.connections.remove(&connection);
         self.candidates.forget(Source::Connection(connection));
-        if self.is_held_by(connection) {
-            self.release(Some(Released::Disconnected), now);
+        if self.is_held_by(connection)
+            && let Some(holder) = self.release()
+        {
+            self.events.push_back(Event::Released { holder, reason: Released::Disconnected });
         }
     }
 
-    /// Ends the holder from our side: it stalled, or may not publish. Its connection gets a [`Event::Close`].
+    /// Ends the holder from our side: it stalled, or its publishing was ended. It is a candidate like any other from here on, and
+    /// when it comes back, it is held anew and its frames begin with their configurations.
     pub fn evict(&mut self, now: Duration) {
-        let Some(holder) = self.holder() else { return };
-        self.release(None, now);
-        if let Source::Connection(id) = holder.source {
-            self.close(id, Close::Evicted);
+        let Some(holder) = self.release() else { return };
+        if let Source::Connection(id) = holder.source
+            && let Some(connection) = self.connections.get_mut(&id)
+        {
+            connection.patience = now + CANDIDATE_WAIT;
         }
     }
 
@@ -263,15 +267,11 @@ impl Receiver {
         }
     }
 
-    /// The holder left, of itself (which is told) or by our will.
-    fn release(&mut self, reason: Option<Released>, now: Duration) {
-        let Some(mut live) = self.live.take() else { return };
+    /// Nobody is the holder any more; what was whole is handed out.
+    fn release(&mut self) -> Option<Holder> {
+        let mut live = self.live.take()?;
         live.finish(&mut self.counters, &mut self.events);
-        let holder = live.holder();
-        self.barred = Some((holder.source, holder.ssrc, now + BYE_WAIT));
-        if let Some(reason) = reason {
-            self.events.push_back(Event::Released { holder, reason });
-        }
+        Some(live.holder())
     }
 
     fn rtcp(&mut self, from: SocketAddr, bytes: &[u8], back: Destination, now: Duration) {
@@ -292,8 +292,9 @@ impl Receiver {
                 Err(_) => self.counters.drop(Dropped::Malformed, 1),
             }
         }
-        if goodbye {
-            self.release(Some(Released::Bye), now);
+        if goodbye && let Some(holder) = self.release() {
+            self.barred = Some((holder.source, holder.ssrc, now + BYE_WAIT));
+            self.events.push_back(Event::Released { holder, reason: Released::Bye });
         }
     }
 }

@@ -164,19 +164,25 @@ impl Deframer {
 
     /// Keeps the bound: what no packet can begin in any more is dropped.
     fn forget(&mut self, counters: &mut Counters) {
-        let surplus = self.buffer.len().saturating_sub(DEFRAME_BYTES_MAX);
-        if surplus == 0 && self.guesses.len() < DEFRAME_GUESSES_MAX {
+        // What ended before here was followed by nothing.
+        self.guesses = self.guesses.split_off(&self.looked.saturating_sub(4));
+        let mut surplus = self.buffer.len().saturating_sub(DEFRAME_BYTES_MAX);
+        if self.guesses.len() >= DEFRAME_GUESSES_MAX {
+            // A full list is noise: the newer half is as good as all.
+            let mut begins: Vec<usize> = self.guesses.values().map(|guess| guess.begin).collect();
+            begins.sort_unstable();
+            surplus = surplus.max(begins[begins.len() / 2] - 2);
+        }
+        let surplus = surplus.min(self.looked.saturating_sub(2));
+        if surplus == 0 {
             return;
         }
-        // A full list of guesses is noise: half of them are as good as all.
-        let surplus = surplus.max(self.guesses.values().map(|guess| guess.begin).min().unwrap_or(0));
-        let surplus = surplus.min(self.looked.saturating_sub(2));
         self.buffer.advance(surplus);
         counters.drop(Dropped::Noise, surplus as u64);
         self.looked -= surplus;
         let guesses = std::mem::take(&mut self.guesses).into_iter();
         self.guesses = guesses
-            .filter(|(_, guess)| guess.begin > surplus + 2)
+            .filter(|(_, guess)| guess.begin >= surplus + 2)
             .map(|(end, guess)| (end - surplus, Guess { begin: guess.begin - surplus, ..guess }))
             .collect();
     }

@@ -289,10 +289,29 @@ fn connections_without_media_are_closed_and_do_not_crowd_out_a_camera() {
     }
     run.timeout(10 * first);
     assert_eq!(run.others(), [held(Source::Connection(id), 7000, SSRC, None)]);
-    run.receiver.evict(10 * first);
+}
+
+#[test]
+fn a_holder_that_was_ended_comes_back_with_its_configurations_or_is_closed() {
+    let shots = Scene::PLAIN.shoot();
+    let packets = film(&Scene::PLAIN, &shots, SSRC, 0);
+    let framed: Vec<Bytes> = packets.iter().map(|(_, packet)| rfc4571::frame(&packet.to_bytes())).collect();
+    let mut run = Run::new(config(SsrcPolicy::Enforce));
+    let id = run.connect(5000, NOW);
+    framed.iter().for_each(|bytes| run.stream(id, bytes, NOW));
+    run.receiver.evict(NOW);
     run.drain();
-    assert_eq!(run.others(), [Event::Close { connection: id, reason: Close::Evicted }]);
     assert_eq!(run.receiver.holder(), None);
+    assert_tracks(&run.frames, expected(&shots), "all that came");
+    run.others();
+    run.frames.clear();
+    framed.iter().for_each(|bytes| run.stream(id, bytes, NOW));
+    run.receiver.evict(NOW);
+    run.drain();
+    assert_eq!(run.others(), [held(Source::Connection(id), 5000, SSRC, None)]);
+    assert_tracks(&run.frames, expected(&shots), "all of it again");
+    run.timeout(CANDIDATE_WAIT);
+    assert_eq!(run.others(), [Event::Close { connection: id, reason: Close::NoMedia }]);
 }
 
 #[test]
