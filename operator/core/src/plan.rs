@@ -26,7 +26,6 @@ pub fn plan(state: &mut State, now: Now) -> Vec<Action> {
             state.restock();
         }
         state.greet_workers(now);
-        state.drop_stale_claims(now);
         state.settle_streams(now);
         state.tell_workers(now);
         state.write_statuses(now);

@@ -31,20 +31,11 @@ impl State {
         }
     }
 
-    /// Claims that nobody was told of, and whose numbers their pool has given up since, are made again.
-    pub(super) fn drop_stale_claims(&mut self, now: Now) {
-        let queued: Vec<StreamRef> = self.dirty.claims.iter().map(|(_, key)| key.clone()).collect();
-        for key in queued {
-            let Some(claim) = self.claims.get(&key).filter(|claim| claim.phase == ClaimPhase::Reserved)
-            else {
-                continue;
-            };
-            let Some(Lease { pool, ports, .. }) = &claim.lease else { continue };
-            let shelf = self.nodes.get(&claim.node).and_then(|node| node.ledger.shelf(pool));
-            if !shelf.is_some_and(|shelf| ports.numbers().all(|port| shelf.numbers().contains(port))) {
-                self.revoke(&key, Reason::SpecChanged, now);
-            }
-        }
+    /// Whether a pool has given up the numbers of a claim that nobody was told of: it is made again.
+    pub(super) fn is_stale(&self, claim: &Claim) -> bool {
+        let Some(Lease { pool, ports, .. }) = &claim.lease else { return false };
+        let shelf = self.nodes.get(&claim.node).and_then(|node| node.ledger.shelf(pool));
+        !shelf.is_some_and(|shelf| ports.numbers().all(|port| shelf.numbers().contains(port)))
     }
 
     /// Takes a stream off its worker. A claim whose write is under way waits for its outcome.

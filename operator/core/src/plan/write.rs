@@ -5,6 +5,7 @@ use crate::action::Action;
 use crate::claim::ClaimPhase;
 use crate::event::Now;
 use crate::ids::{StreamRef, Uid};
+use crate::reason::Reason;
 use crate::state::{State, Write};
 
 impl State {
@@ -34,6 +35,13 @@ impl State {
         let Some(stream) = self.streams.get(uid) else { return };
         let waits = stream.retry_at.is_some_and(|at| at > now.mono);
         if stream.write.is_some() || stream.reading.is_some() || stream.absent.is_some() || waits {
+            return;
+        }
+        if let Some(key) = claim
+            && self.claims.get(key).is_some_and(|claim| self.is_stale(claim))
+        {
+            self.revoke(key, Reason::SpecChanged, now);
+            self.settle(uid, now);
             return;
         }
         let status = Box::new(self.status_of(uid, now));
