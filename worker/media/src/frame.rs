@@ -79,6 +79,18 @@ pub enum Track {
     Data,
 }
 
+impl Track {
+    /// The timestamp that a message or tag of this track carries when the stream stands at `timestamp`.
+    ///
+    /// Metadata is about the stream as a whole and always stands at 0: ffmpeg takes a later one for a subtitle track.
+    pub fn wire_timestamp(self, timestamp: u32) -> u32 {
+        match self {
+            Track::Video | Track::Audio => timestamp,
+            Track::Data => 0,
+        }
+    }
+}
+
 impl Codec {
     /// The track this codec belongs to.
     pub fn track(self) -> Track {

@@ -111,6 +111,7 @@ impl Packed {
             Track::Data => (18, 5),
         };
 
+        let timestamp = track.wire_timestamp(timestamp);
         let mut flv_head = Head::default();
         let time = timestamp.to_be_bytes();
         flv_head.put(&[kind, length[1], length[2], length[3], time[1], time[2], time[3], time[0], 0, 0, 0]);

@@ -25,6 +25,7 @@ pub fn pack_tag(frame: &Frame, timestamp: u32) -> Bytes {
         Track::Video => 9,
         Track::Data => 18,
     };
+    let timestamp = frame.codec.track().wire_timestamp(timestamp);
     let head = body_head(frame);
     let length = head.as_slice().len() + frame.payload.len();
     let mut out = BytesMut::with_capacity(TAG_HEADER_BYTES + length + TRAILER_BYTES);

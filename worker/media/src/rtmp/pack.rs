@@ -30,6 +30,7 @@ pub(super) fn put_frame(out: &mut BytesMut, frame: &Frame, timestamp: u32, chunk
         Track::Data => (5, kind::DATA_AMF0),
         Track::Video => (6, kind::VIDEO),
     };
+    let timestamp = frame.codec.track().wire_timestamp(timestamp);
     let header = Header { chunk_stream, kind, message_stream: MESSAGE_STREAM, timestamp };
     put_message(out, header, [flv::body_head(frame).as_slice(), &frame.payload], chunk_size);
 }

@@ -16,14 +16,18 @@ fn a_packed_frame_is_one_message_with_a_full_header() {
     assert_eq!(pack(&frame(Codec::Aac, 2), 0x0001_0203), hex("04 010203 000004 08 01000000 af01 5555"));
     assert_eq!(pack(&frame(Codec::H264, 1), 5), hex("06 000005 000006 09 01000000 1701000000 55"));
     assert_eq!(pack(&frame(Codec::H265, 1), 5), hex("06 000005 000006 09 01000000 93 68766331 55"));
-    assert_eq!(pack(&frame(Codec::Script, 1), 5), hex("05 000005 000001 12 01000000 55"));
+}
+
+#[test]
+fn metadata_always_stands_at_time_0() {
+    assert_eq!(pack(&frame(Codec::Script, 1), 5), hex("05 000000 000001 12 01000000 55"));
 }
 
 #[test]
 fn the_timestamp_is_extended_from_where_24_bits_end() {
-    assert_eq!(pack(&frame(Codec::Script, 1), 0xff_fffe), hex("05 fffffe 000001 12 01000000 55"));
-    assert_eq!(pack(&frame(Codec::Script, 1), 0xff_ffff), hex("05 ffffff 000001 12 01000000 00ffffff 55"));
-    assert_eq!(pack(&frame(Codec::Script, 1), u32::MAX), hex("05 ffffff 000001 12 01000000 ffffffff 55"));
+    assert_eq!(pack(&frame(Codec::Aac, 1), 0xff_fffe), hex("04 fffffe 000003 08 01000000 af01 55"));
+    assert_eq!(pack(&frame(Codec::Aac, 1), 0xff_ffff), hex("04 ffffff 000003 08 01000000 00ffffff af01 55"));
+    assert_eq!(pack(&frame(Codec::Aac, 1), u32::MAX), hex("04 ffffff 000003 08 01000000 ffffffff af01 55"));
 }
 
 #[test]
