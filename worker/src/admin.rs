@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Json;
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -18,6 +19,7 @@ use socket2::{Domain, Socket, Type};
 use tokio::sync::oneshot;
 
 use crate::control::Status;
+use crate::convert::canonical;
 use crate::counters::Counters;
 use crate::limits::{ADMIN_CONNECTIONS_MAX, SNAPSHOT_DEADLINE};
 use crate::listeners::BoundPorts;
@@ -146,7 +148,7 @@ fn stream_json(shard: usize, snapshot: &StreamSnapshot) -> Value {
         "ringBytes": ring_bytes,
         "ringFrames": ring_frames,
         "publisher": publisher.as_ref().map(|publisher| json!({
-            "remote": remote(publisher.remote),
+            "remote": canonical(publisher.remote).to_string(),
             "protocol": publisher.protocol,
             "sinceUnixMs": publisher.since_unix_ms,
             "codecs": publisher.codecs,
@@ -157,20 +159,15 @@ fn stream_json(shard: usize, snapshot: &StreamSnapshot) -> Value {
 }
 
 fn viewer_json(viewer: &ViewerSnapshot) -> Value {
-    let ViewerSnapshot { remote: peer, protocol, since_unix_ms, bytes_out, behind, skips } = viewer;
+    let ViewerSnapshot { remote, protocol, since_unix_ms, bytes_out, behind, skips } = viewer;
     json!({
-        "remote": remote(*peer),
+        "remote": canonical(*remote).to_string(),
         "protocol": protocol,
         "sinceUnixMs": since_unix_ms,
         "bytesOut": bytes_out,
         "framesBehind": behind,
         "skips": skips,
     })
-}
-
-/// An IPv4 peer of a dual-stack socket by its IPv4 address.
-fn remote(address: SocketAddr) -> String {
-    SocketAddr::new(address.ip().to_canonical(), address.port()).to_string()
 }
 
 async fn ports(State(admin): State<Admin>) -> Json<Value> {
@@ -265,8 +262,12 @@ enum BreakageKind {
     PanicSession,
 }
 
-async fn fault(State(admin): State<Admin>, Json(breakage): Json<Breakage>) -> Response {
-    let Breakage { kind, path, shard } = breakage;
+async fn fault(State(admin): State<Admin>, body: Bytes) -> Response {
+    // Whatever its content type, so that `curl -d` will do.
+    let Breakage { kind, path, shard } = match serde_json::from_slice(&body) {
+        Ok(breakage) => breakage,
+        Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
+    };
     let by_path = path.as_deref().map(|path| shard_of(path, admin.shards.len()));
     let index = shard.or(by_path).unwrap_or(0);
     let fault = match (kind, path) {

@@ -211,7 +211,7 @@ pub fn publisher(publisher: &PublisherInfo) -> wire::Publisher {
 }
 
 /// An IPv4 peer of a dual-stack socket by its IPv4 address.
-fn canonical(address: SocketAddr) -> SocketAddr {
+pub fn canonical(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
         IpAddr::V4(ip) => SocketAddr::from((ip, address.port())),
         IpAddr::V6(_) => address,

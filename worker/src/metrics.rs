@@ -32,7 +32,6 @@ impl Page {
             admin.shards.iter().map(|shard| read(&shard.counters)).chain([read(&admin.front)]).sum()
         };
         self.gauge("penstock_viewers", "Viewers, waiting ones too.", sum(|c| c.viewers.value()))?;
-        self.gauge("penstock_publishers", "Publishers.", sum(|c| c.publishers.value()))?;
         self.gauge("penstock_worker_streams", "Streams assigned to this worker.", sum(|c| c.streams.value()))?;
         self.counter(
             "penstock_frames_in_total",
@@ -142,6 +141,8 @@ impl Page {
         )?;
         let rtp = admin.rtp.present();
         let all = snapshots.iter().flatten().flat_map(|snapshot| &snapshot.streams);
+        let publishers = all.clone().filter(|stream| stream.publisher.is_some()).count();
+        self.gauge("penstock_publishers", "Publishers, of shards that answer.", publishers as u64)?;
         for stream in all.take(STREAM_SERIES_MAX) {
             let StreamSnapshot { assignment, .. } = stream;
             let labels = &[&*assignment.namespace, &*assignment.name];

@@ -22,6 +22,7 @@ use tokio::sync::watch;
 
 use crate::assignment::{Assignment, RtpSource, RtpTransport, SsrcPolicy};
 use crate::clock::Clock;
+use crate::convert::canonical;
 use crate::hub::{Ended, HubStream, Ingress, Publisher, Refusal};
 use crate::listeners::PortLease;
 use crate::shard::EndReason;
@@ -92,11 +93,12 @@ async fn run(
         };
         let outcome = caught(ingress.serve(&source, &mut assignment)).await;
         let counters = *ingress.receiver.counters();
+        let assigned = ingress.assigned.clone();
         drop(ingress);
         if let Err(panic) = &outcome {
             line.panicked();
-            let (stream, what) = (stream.stream(), text_of(panic.as_ref()));
-            tracing::error!(uid = %stream.uid, epoch = stream.epoch, what, "rtp session panicked; the next one begins");
+            let what = text_of(panic.as_ref());
+            tracing::error!(stream = %assigned, epoch = assigned.stream.epoch, what, "rtp session panicked; the next one begins");
         }
         line.show(&counters);
         line.turn(&counters);
@@ -159,6 +161,8 @@ impl RtpIngress<'_> {
                 () = until(wake) => self.receiver.timeout(self.clock.now()),
                 Ended(reason) = lost(self.publisher.as_ref()) => {
                     self.publisher = None;
+                    // When it is heard again, it is held anew and begins with its configurations, which a new publisher needs.
+                    self.receiver.evict(self.clock.now());
                     match reason {
                         EndReason::Revoked | EndReason::Drained => return Turn::Over,
                         // The next frame publishes anew.
@@ -197,7 +201,7 @@ impl RtpIngress<'_> {
                 }
             }
             Ready::Failed(error) => {
-                tracing::warn!(stream = %self.assigned.path, %error, "a connection cannot be accepted");
+                tracing::warn!(stream = %self.assigned, %error, "a connection cannot be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -269,58 +273,59 @@ impl RtpIngress<'_> {
     }
 
     fn event(&mut self, event: Event) -> Publishing {
-        let path = &self.assigned.path;
+        let assigned = &self.assigned;
         match event {
             Event::Held { by, from } => {
-                tracing::info!(stream = %path, remote = %by.address, ssrc = by.ssrc, takeover = from.is_some(), "rtp source");
+                tracing::info!(stream = %assigned, remote = %canonical(by.address), ssrc = by.ssrc, takeover = from.is_some(), "rtp source");
                 if let (Some(publisher), Some(_)) = (self.publisher.take(), from) {
                     publisher.give_up(EndReason::TakenOver);
                 }
                 self.publish(by.address)
             }
-            Event::Frame(frame) => self.push(frame),
-            Event::Restarted => {
-                tracing::info!(stream = %path, "the rtp source's clock began anew");
+            Event::Frame(frame) => {
+                self.push(frame);
                 Publishing::Goes
             }
+            Event::Restarted => {
+                tracing::info!(stream = %assigned, "the rtp source's clock began anew");
+                // A clock of its own: to the stream it is another source.
+                if let Some(publisher) = self.publisher.take() {
+                    publisher.give_up(EndReason::TakenOver);
+                }
+                self.receiver.holder().map_or(Publishing::Goes, |holder| self.publish(holder.address))
+            }
             Event::Refused { name } => {
-                tracing::warn!(stream = %path, codec = name, "the rtp source sends what cannot be carried; that track is left out");
+                tracing::warn!(stream = %assigned, codec = name, "the rtp source sends what cannot be carried; that track is left out");
                 Publishing::Goes
             }
             Event::Released { holder, reason } => {
-                tracing::info!(stream = %path, remote = %holder.address, ?reason, "the rtp source left");
+                tracing::info!(stream = %assigned, remote = %canonical(holder.address), ?reason, "the rtp source left");
                 self.publisher = None;
                 Publishing::Goes
             }
             Event::Close { connection, reason } => {
-                tracing::info!(stream = %path, ?reason, "a connection of an rtp source is closed");
+                tracing::info!(stream = %assigned, ?reason, "a connection of an rtp source is closed");
                 self.sockets.close(connection);
                 Publishing::Goes
             }
         }
     }
 
-    fn push(&mut self, frame: Frame) -> Publishing {
-        if self.publisher.is_none() {
-            // It was ended for its silence, and is back.
-            let Some(holder) = self.receiver.holder() else { return Publishing::Goes };
-            if self.publish(holder.address) == Publishing::Stopped {
-                return Publishing::Stopped;
-            }
-        }
+    fn push(&mut self, frame: Frame) {
         if let Some(Err(Ended(_))) = self.publisher.as_ref().map(|publisher| publisher.push(frame)) {
             self.publisher = None;
+            self.receiver.evict(self.clock.now());
         }
-        Publishing::Goes
     }
 
     fn publish(&mut self, remote: SocketAddr) -> Publishing {
-        match self.stream.publish(remote, "RTP") {
+        match self.stream.publish(canonical(remote), "RTP") {
             Ok(publisher) => self.publisher = Some(publisher),
             Err(Refusal::Stopped) => return Publishing::Stopped,
-            // Nobody else publishes an rtp stream; should it be so, the next frame asks again.
+            // Nobody else publishes an rtp stream; should it be so, the source is held again when it is heard.
             Err(refusal @ Refusal::Duplicate) => {
-                tracing::warn!(stream = %self.assigned.path, %refusal, "rtp source not published");
+                self.receiver.evict(self.clock.now());
+                tracing::warn!(stream = %self.assigned, %refusal, "rtp source not published");
             }
         }
         Publishing::Goes

@@ -29,6 +29,10 @@ const WAKE_LATE: Duration = Duration::from_millis(150);
 /// On-time wakes that a verdict needs.
 const WAKES_ON_TIME: u32 = 6;
 
+/// CPU time without a tick that convicts a thread however little of the CPU it gets. A loop that goes round ticks within
+/// milliseconds of its own time; together with what passes before the first sample it is `STUCK_AFTER`.
+const SPUN: Duration = Duration::from_millis(500);
+
 /// Over how long CPU time is looked at.
 const WINDOW: Duration = Duration::from_secs(1);
 
@@ -124,6 +128,8 @@ struct Watched {
     thread: Thread,
     /// Samples of the last second, oldest first; emptied by a tick.
     usage: VecDeque<(Duration, Usage)>,
+    /// The first sample since the last tick.
+    since: Option<Usage>,
     verdict: Option<Verdict>,
 }
 
@@ -184,7 +190,7 @@ impl Judge {
 
     fn watched(&mut self, thread: Thread) -> &mut Watched {
         let at = self.threads.iter().position(|watched| watched.thread == thread).unwrap_or_else(|| {
-            self.threads.push(Watched { thread, usage: VecDeque::new(), verdict: None });
+            self.threads.push(Watched { thread, usage: VecDeque::new(), since: None, verdict: None });
             self.threads.len() - 1
         });
         &mut self.threads[at]
@@ -195,8 +201,10 @@ impl Watched {
     fn record(&mut self, now: Duration, sample: &Sample) {
         if sample.tick_age < SAMPLE_AFTER {
             self.usage.clear();
+            self.since = None;
         }
         if let Some(usage) = sample.usage {
+            self.since.get_or_insert(usage);
             self.usage.push_back((now, usage));
         }
         while self.usage.len() > 2 && now.saturating_sub(self.usage[1].0) >= WINDOW {
@@ -211,7 +219,8 @@ impl Watched {
         };
         let (run, delay) = (last.run.saturating_sub(first.run), last.delay.saturating_sub(first.delay));
         let wanted = run + delay >= (*to - *from) / 2 && !(run + delay).is_zero();
-        if wanted && run >= delay {
+        let spun = self.since.is_some_and(|since| last.run.saturating_sub(since.run) >= SPUN);
+        if spun || (wanted && run >= delay) {
             Verdict::Spinning
         } else if wanted || self.usage.iter().all(|(_, usage)| usage.runnable) {
             // A wait for a CPU is counted when it ends; one that lasts longer shows only as being ready all the time.

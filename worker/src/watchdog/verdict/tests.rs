@@ -10,8 +10,10 @@ enum Does {
     Tick,
     Block,
     Spin,
-    /// Ready all the time, on a CPU for a ninth of it, as beside 16 burners on 2 cores.
+    /// Ready all the time, on a CPU for a thousandth of it: too little to come to its tick.
     Starve,
+    /// Computes, and has a ninth of a CPU, as beside 16 burners on 2 cores.
+    SpinBesideBurners,
     /// Ready all the time and never run, so that the kernel counts nothing.
     Throttled,
     End,
@@ -51,6 +53,11 @@ fn play(thread: Thread, streams: (usize, usize), stretches: &[Stretch]) -> Strin
                     usage.runnable = true;
                 }
                 Does::Starve => {
+                    usage.run += passed / 1000;
+                    usage.delay += passed * 999 / 1000;
+                    usage.runnable = true;
+                }
+                Does::SpinBesideBurners => {
                     usage.run += passed / 9;
                     usage.delay += passed * 8 / 9;
                     usage.runnable = true;
@@ -111,6 +118,14 @@ fn a_blocked_shard_is_seen_within_a_second_and_ends_the_process_at_ten() {
 fn a_spinning_shard_is_told_from_a_blocked_one() {
     let stuck = [stretch(2_000, Does::Tick), stretch(20_000, Does::Spin)];
     check(SHARD, (3, 3), &stuck, "2700: shard-0 spinning 750; 12000: abort, shard-0 spinning 10050");
+}
+
+#[test]
+fn a_shard_that_spins_on_a_loaded_host_is_convicted_by_its_own_time() {
+    let stuck = [stretch(2_000, Does::Tick), stretch(20_000, Does::SpinBesideBurners)];
+    let expected =
+        "2700: shard-0 starved 750; 6800: shard-0 spinning 4850; 12000: abort, shard-0 spinning 10050";
+    check(SHARD, (3, 3), &stuck, expected);
 }
 
 #[test]
