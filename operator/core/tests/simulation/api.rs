@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use operator_core::Event;
 use operator_core::event::{Listed, NodeObject, WriteOutcome};
 use operator_core::ids::{NodeName, ObjectName, PoolName, ResourceVersion, Uid};
 use operator_core::spec::{PoolObject, StreamObject};
 use operator_core::status::{PoolStatus, StreamStatus};
-use operator_core::Event;
 
 /// Old states that a stale list may show.
 const HISTORY_MAX: usize = 12;

@@ -138,7 +138,9 @@ impl Coverage {
         let mut wrong = Vec::new();
         for (name, count) in self.all() {
             match unreachable.iter().find(|pattern| pattern.matches(&name)) {
-                Some(_) if count > 0 => wrong.push(format!("{}: listed as unreachable, hit {count} times", name.join(" "))),
+                Some(_) if count > 0 => {
+                    wrong.push(format!("{}: listed as unreachable, hit {count} times", name.join(" ")))
+                }
                 None if count < least => wrong.push(format!("{}: hit {count} times", name.join(" "))),
                 Some(_) | None => {}
             }

@@ -9,12 +9,11 @@ use operator_core::event::Report;
 use operator_core::ids::{ObjectName, PoolName, Protocol, StreamRef, WorkerName};
 use operator_core::reason::Reason;
 use operator_core::spec::{PoolObject, PoolSpec, Refusal, RtpTransport, StreamObject, StreamSpec};
-use operator_core::status::StreamStatus;
 
 use crate::api::Kind;
 use crate::objects;
 use crate::worker::{Socket, Worker};
-use crate::world::{Item, Mend, World};
+use crate::world::{Fate, Item, Mend, World};
 
 /// The state of misfortune.
 #[derive(Debug, Default)]
@@ -25,6 +24,8 @@ pub(crate) struct Faults {
     pub(crate) partitions: BTreeMap<(usize, usize), Duration>,
     /// What comes for a paused worker.
     pub(crate) worker_backlog: BTreeMap<usize, Vec<Item>>,
+    /// What becomes of the next write of a claim; then it is left to chance.
+    pub(crate) next_claim: Option<Fate>,
     /// How far the API's log was told to watches: timeline and version.
     pub(crate) pumped: (u64, u64),
     /// The one that all pools have; absent: each has its own.
@@ -52,17 +53,23 @@ impl World {
     /// Nodes, workers, a pool and a few streams.
     pub(crate) fn furnish(&mut self, hosts: usize) {
         for index in 0..hosts {
-            let node = objects::node(index);
-            self.hosts.push(crate::worker::Host { name: node.name.clone(), sockets: BTreeMap::new() });
-            self.api.put_node(node);
-            self.start_worker(index, &format!("worker-{index}-a"), &format!("pod-{index}-a"));
+            self.add_host(index);
         }
         // In most runs they are equal, so that it can be seen whether they are kept.
-        self.faults.cooldown = [None, Some(100), Some(1000), Some(2500)][self.rng.below(4)].map(Duration::from_millis);
+        self.faults.cooldown =
+            [None, Some(100), Some(1000), Some(2500)][self.rng.below(4)].map(Duration::from_millis);
         self.make_pool("main");
         for _ in 0..4 {
             self.make_stream();
         }
+    }
+
+    /// A node with its worker.
+    pub(crate) fn add_host(&mut self, index: usize) {
+        let node = objects::node(index);
+        self.hosts.push(crate::worker::Host { name: node.name.clone(), sockets: BTreeMap::new() });
+        self.api.put_node(node);
+        self.start_worker(index, &format!("worker-{index}-a"), &format!("pod-{index}-a"));
     }
 
     pub(crate) fn start_worker(&mut self, host: usize, name: &str, pod_uid: &str) -> usize {
@@ -176,7 +183,8 @@ impl World {
             object.touch = Some(format!("{}", self.now.as_millis()).into());
         } else if self.rng.chance(10) {
             object.generation += 1;
-            object.spec = Err(Refusal { reason: Reason::InvalidSpec, message: "spec.source is wrong".into() });
+            object.spec =
+                Err(Refusal { reason: Reason::InvalidSpec, message: "spec.source is wrong".into() });
         } else {
             object.generation += 1;
             let mut spec = match &object.spec {
@@ -233,7 +241,10 @@ impl World {
     fn pool_spec(&mut self) -> PoolSpec {
         let ranges = RANGES[self.rng.below(RANGES.len())];
         let reserved: &[u16] = if self.rng.chance(30) { &[20002] } else { &[] };
-        let cooldown = self.faults.cooldown.unwrap_or_else(|| Duration::from_millis([100, 1000, 2500][self.rng.below(3)]));
+        let cooldown = self
+            .faults
+            .cooldown
+            .unwrap_or_else(|| Duration::from_millis([100, 1000, 2500][self.rng.below(3)]));
         self.truth.cooldown_min = Some(self.truth.cooldown_min.map_or(cooldown, |min| min.min(cooldown)));
         let mut spec = objects::pool_spec(ranges, reserved, cooldown);
         if self.rng.chance(12) {
@@ -329,8 +340,9 @@ impl World {
     // ------------------------------------------------------------------------------------------------- network, API
 
     fn break_a_link(&mut self) {
-        let open: Vec<usize> =
-            (0..self.links.len()).filter(|&link| self.links[link].worker_open && self.links[link].operator_open).collect();
+        let open: Vec<usize> = (0..self.links.len())
+            .filter(|&link| self.links[link].worker_open && self.links[link].operator_open)
+            .collect();
         let Some(&link) = self.rng.pick(&open) else { return };
         if self.rng.chance(50) {
             self.links[link].stalled_until = self.now + self.rng.ms(200, 4000);
@@ -377,6 +389,11 @@ impl World {
         if self.rng.chance(70) || self.replicas.iter().any(|replica| replica.paused) {
             return;
         }
+        self.restore();
+    }
+
+    /// The API goes back to its backup.
+    pub(crate) fn restore(&mut self) {
         if let Some(lost) = self.api.restore() {
             self.note(|| format!("api is restored from backup, without {lost:?}"));
             self.faults.restores += 1;
@@ -413,7 +430,8 @@ impl World {
     }
 
     fn any_worker(&mut self) -> Option<usize> {
-        let alive: Vec<usize> = self.workers.iter().filter(|worker| worker.alive && !worker.paused).map(|w| w.index).collect();
+        let alive: Vec<usize> =
+            self.workers.iter().filter(|worker| worker.alive && !worker.paused).map(|w| w.index).collect();
         self.rng.pick(&alive).copied()
     }
 
@@ -429,7 +447,8 @@ impl World {
         let Some(worker) = self.any_worker() else { return };
         self.kill_worker(worker);
         let host = self.workers[worker].host;
-        let (mut name, mut pod_uid) = (self.workers[worker].name.to_string(), self.workers[worker].pod_uid.to_string());
+        let (mut name, mut pod_uid) =
+            (self.workers[worker].name.to_string(), self.workers[worker].pod_uid.to_string());
         if self.rng.chance(30) {
             name = format!("worker-{host}-{}", self.workers.len());
             pod_uid = format!("pod-{host}-{}", self.workers.len());
@@ -475,13 +494,18 @@ impl World {
         for replica in 0..self.replicas.len() {
             let incarnation = self.replicas[replica].incarnation;
             let (worker, boot) = (self.workers[worker].name.clone(), self.workers[worker].boot.clone());
-            self.after(0, 1200, Item::Feed { replica, incarnation, event: Event::WorkerLost { worker, boot } });
+            self.after(
+                0,
+                1200,
+                Item::Feed { replica, incarnation, event: Event::WorkerLost { worker, boot } },
+            );
         }
     }
 
     /// The witnesses are wrong: it is only paused, or nobody can reach it.
     fn declare_lost(&mut self) {
-        let candidates: Vec<usize> = self.workers.iter().filter(|worker| worker.alive && worker.paused).map(|w| w.index).collect();
+        let candidates: Vec<usize> =
+            self.workers.iter().filter(|worker| worker.alive && worker.paused).map(|w| w.index).collect();
         if let Some(&worker) = self.rng.pick(&candidates) {
             self.tell_lost(worker);
         }
@@ -489,8 +513,11 @@ impl World {
 
     fn tell_stuck(&mut self) {
         let Some(worker) = self.any_worker() else { return };
-        let streams: Vec<StreamRef> =
-            self.workers[worker].running.iter().map(|(uid, run)| StreamRef::new(uid.clone(), run.epoch)).collect();
+        let streams: Vec<StreamRef> = self.workers[worker]
+            .running
+            .iter()
+            .map(|(uid, run)| StreamRef::new(uid.clone(), run.epoch))
+            .collect();
         let report = Report::ShardStuck { shard: 0, verdict: "blocked".into(), streams };
         self.report(worker, vec![report]);
     }
@@ -501,7 +528,7 @@ impl World {
         }
     }
 
-    fn confirm_absence(&mut self) {
+    pub(crate) fn confirm_absence(&mut self) {
         self.confirm_absence_after(0);
     }
 
@@ -542,7 +569,9 @@ impl World {
                 }
             }
             Mend::Thief { host, port } => {
-                self.hosts[host].sockets.retain(|(number, _), socket| *number != port || *socket != Socket::Thief);
+                self.hosts[host]
+                    .sockets
+                    .retain(|(number, _), socket| *number != port || *socket != Socket::Thief);
             }
             Mend::Finalizer(name, uid) => {
                 if self.api.objects.streams.get(&name).is_some_and(|object| object.uid == uid) {
@@ -599,7 +628,8 @@ impl World {
         }
         let streams: Vec<StreamObject> = self.api.objects.streams.values().cloned().collect();
         for mut object in streams {
-            let suspect = object.status.conditions.values().any(|condition| condition.reason == Reason::Suspect);
+            let suspect =
+                object.status.conditions.values().any(|condition| condition.reason == Reason::Suspect);
             if object.spec.is_err() {
                 let path = self.truth.paths[&object.uid].clone();
                 object.generation += 1;
@@ -610,21 +640,23 @@ impl World {
                 self.api.put_stream(object);
             }
         }
-        let pools: Vec<PoolObject> = self.api.objects.pools.values().filter(|pool| pool.spec.is_err()).cloned().collect();
+        let pools: Vec<PoolObject> =
+            self.api.objects.pools.values().filter(|pool| pool.spec.is_err()).cloned().collect();
         for mut pool in pools {
             pool.generation += 1;
             pool.spec = Ok(Arc::new(self.pool_spec()));
             self.api.put_pool(pool);
         }
-        let deleting: Vec<ObjectName> =
-            self.api.objects.streams.values().filter(|object| object.deleting).map(|object| object.name.clone()).collect();
+        let deleting: Vec<ObjectName> = self
+            .api
+            .objects
+            .streams
+            .values()
+            .filter(|object| object.deleting)
+            .map(|object| object.name.clone())
+            .collect();
         for name in deleting {
             self.api.remove_stream(&name);
         }
     }
-}
-
-/// A stream's status as the API has it.
-pub(crate) fn status<'a>(world: &'a World, space: &str, name: &str) -> Option<&'a StreamStatus> {
-    world.api.objects.streams.get(&ObjectName::new(space, name)).map(|object| &*object.status)
 }

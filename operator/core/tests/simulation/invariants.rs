@@ -72,7 +72,8 @@ impl World {
             Action::DeleteStream { id: _, uid, name: _, resource_version: _ } => {
                 self.judge_leads(replica, "a deletion");
                 let object = self.api.objects.streams.values().find(|object| object.uid == *uid);
-                if object.is_none_or(|object| object.spec.as_ref().is_ok_and(|spec| spec.ttl_after_idle.is_none()))
+                if object
+                    .is_none_or(|object| object.spec.as_ref().is_ok_and(|spec| spec.ttl_after_idle.is_none()))
                     && !self.truth.restored
                 {
                     self.note(|| format!("{uid} is deleted by the operator after an edit took its ttl away"));
@@ -93,7 +94,12 @@ impl World {
     }
 
     fn judge_one_write(&mut self, replica: usize, uid: &Uid) {
-        if self.replicas[replica].seen.writes.values().any(|note| note.uid == *uid && !note.former && note.is_status) {
+        if self.replicas[replica]
+            .seen
+            .writes
+            .values()
+            .any(|note| note.uid == *uid && !note.former && note.is_status)
+        {
             self.violate(format!("operator {replica} writes {uid} while a write of it is under way"));
         }
     }
@@ -101,7 +107,9 @@ impl World {
     fn judge_sum(&mut self, status: &PoolStatus) {
         let PoolStatus { capacity, free, leased, cooling, quarantined, .. } = *status;
         if free + leased + cooling + quarantined != capacity {
-            self.violate(format!("{free} free + {leased} leased + {cooling} cooling + {quarantined} quarantined ≠ {capacity}"));
+            self.violate(format!(
+                "{free} free + {leased} leased + {cooling} cooling + {quarantined} quarantined ≠ {capacity}"
+            ));
         }
     }
 
@@ -116,7 +124,8 @@ impl World {
             }
             return;
         }
-        let adopted = self.truth.told.get(stream).is_some_and(|&told| self.workers[told].pod_uid[..] == claim.0[..]);
+        let adopted =
+            self.truth.told.get(stream).is_some_and(|&told| self.workers[told].pod_uid[..] == claim.0[..]);
         self.replicas[replica].seen.granted.insert(stream.clone(), claim.clone());
         if adopted {
             // Known from a worker, lost from the record by a restore.
@@ -129,7 +138,9 @@ impl World {
     fn judge_grant(&mut self, replica: usize, stream: &StreamRef, claim: &Recorded, status: &StreamStatus) {
         let node = NodeName::from(claim.1.as_str());
         if !self.replicas[replica].seen.inventoried.contains_key(&node) {
-            self.violate(format!("operator {replica} grants {stream} on {node} before an inventory of this term"));
+            self.violate(format!(
+                "operator {replica} grants {stream} on {node} before an inventory of this term"
+            ));
         }
         let Some(ports) = &status.ports else { return };
         let (rtp, rtcp) = (ports.rtp, ports.rtcp);
@@ -142,34 +153,49 @@ impl World {
         if let Some(spec) = pool {
             for &port in &claim.2 {
                 if !spec.numbers.contains(port) {
-                    self.violate(format!("{stream} gets {port}, which {} does not have or reserves", ports.pool));
+                    self.violate(format!(
+                        "{stream} gets {port}, which {} does not have or reserves",
+                        ports.pool
+                    ));
                 }
                 self.judge_cooled(stream, &node, port, self.truth.cooldown_min.unwrap_or_default(), status);
             }
         }
         let object = self.api.objects.streams.values().find(|object| object.uid == *uid);
-        if let Some(Source::Rtp(source)) = object.and_then(|object| object.spec.as_ref().ok()).map(|spec| &spec.source)
+        if let Some(Source::Rtp(source)) =
+            object.and_then(|object| object.spec.as_ref().ok()).map(|spec| &spec.source)
             && source.rtcp != rtcp.is_some()
             && object.is_some_and(|object| object.generation == status.observed_generation)
         {
             self.violate(format!("{stream} wants rtcp {} and gets {rtcp:?}", source.rtcp));
         }
         for &port in &claim.2 {
-            let Some(worker) = self.workers.iter().find(|w| w.alive && w.pod_uid[..] == claim.0[..]) else { continue };
+            let Some(worker) = self.workers.iter().find(|w| w.alive && w.pod_uid[..] == claim.0[..]) else {
+                continue;
+            };
             let (index, host) = (worker.index, worker.host);
             for protocol in [operator_core::ids::Protocol::Tcp, operator_core::ids::Protocol::Udp] {
                 if let Some(Socket::Media(owner, other)) = self.hosts[host].sockets.get(&(port, protocol))
                     && *owner == index
                     && other.uid != *uid
                 {
-                    let text = format!("operator {replica} grants {port} on {node} to {stream} while {other} has it open");
+                    let text = format!(
+                        "operator {replica} grants {port} on {node} to {stream} while {other} has it open"
+                    );
                     self.violate(text);
                 }
             }
         }
     }
 
-    fn judge_cooled(&mut self, stream: &StreamRef, node: &NodeName, port: u16, cooldown: Duration, status: &StreamStatus) {
+    fn judge_cooled(
+        &mut self,
+        stream: &StreamRef,
+        node: &NodeName,
+        port: u16,
+        cooldown: Duration,
+        status: &StreamStatus,
+    ) {
         let Some((at, uid, path)) = self.truth.closed.get(&(node.clone(), port)) else { return };
         let own = status.path.as_ref().is_some_and(|own| own.as_str() == path);
         if self.now < *at + cooldown && *uid != stream.uid && !own {
@@ -178,20 +204,31 @@ impl World {
         }
     }
 
-    fn judge_command(&mut self, replica: usize, session: SessionId, term: Term, sequence: u64, command: &Command) {
+    fn judge_command(
+        &mut self,
+        replica: usize,
+        session: SessionId,
+        term: Term,
+        sequence: u64,
+        command: &Command,
+    ) {
         let target = &mut self.replicas[replica];
         let last = target.seen.sequences.insert(session, sequence).unwrap_or(0);
         let open = target.sessions.contains_key(&session);
         let recorded = target.term;
         if sequence != last + 1 {
-            self.violate(format!("operator {replica}: command {sequence} follows {last} in session {session}"));
+            self.violate(format!(
+                "operator {replica}: command {sequence} follows {last} in session {session}"
+            ));
         }
         if !open {
             self.violate(format!("operator {replica}: command in session {session}, which is over"));
         }
         let informs = matches!(command, Command::Welcome | Command::Directory(_));
         if !informs && recorded != Some(term) {
-            self.violate(format!("operator {replica} commands at term {term} while the Lease gives it {recorded:?}"));
+            self.violate(format!(
+                "operator {replica} commands at term {term} while the Lease gives it {recorded:?}"
+            ));
         }
         match command {
             Command::Assign(assign) => self.judge_assign(replica, session, assign),
@@ -217,10 +254,13 @@ impl World {
         let told = (target.pod_uid.to_string(), self.hosts[target.host].name.to_string(), ports);
         match self.replicas[replica].seen.recorded.get(stream) {
             None => {
-                self.violate(format!("operator {replica} tells worker {worker} of {stream}, which is not on record"));
+                self.violate(format!(
+                    "operator {replica} tells worker {worker} of {stream}, which is not on record"
+                ));
             }
             Some(recorded) if *recorded != told => {
-                let text = format!("operator {replica} tells {stream} as {told:?}, on record is {recorded:?}");
+                let text =
+                    format!("operator {replica} tells {stream} as {told:?}, on record is {recorded:?}");
                 self.violate(text);
             }
             Some(_) => {}
@@ -257,7 +297,10 @@ impl World {
                 self.violate(format!("{stream} is told to worker {worker} and was told to worker {before}"));
             }
             Some(before) if self.workers[before].pod_uid != pod && !self.truth.restored => {
-                self.violate(format!("{stream} is told to {pod} and was told to {}", self.workers[before].pod_uid));
+                self.violate(format!(
+                    "{stream} is told to {pod} and was told to {}",
+                    self.workers[before].pod_uid
+                ));
             }
             Some(_) | None => {}
         }
@@ -281,7 +324,10 @@ impl World {
                 if let Some(stored) = stored
                     && status.epoch < stored.status.epoch
                 {
-                    let text = format!("operator {replica} writes {uid} with epoch {} after {}", status.epoch, stored.status.epoch);
+                    let text = format!(
+                        "operator {replica} writes {uid} with epoch {} after {}",
+                        status.epoch, stored.status.epoch
+                    );
                     self.violate(text);
                 }
             }
@@ -331,7 +377,8 @@ impl World {
         for worker in self.workers.iter().filter(|worker| worker.alive) {
             for (uid, run) in &worker.running {
                 if let Some(other) = running.insert((uid, run.epoch), worker.index) {
-                    broken = Some(format!("{uid}@{} runs in workers {other} and {}", run.epoch, worker.index));
+                    broken =
+                        Some(format!("{uid}@{} runs in workers {other} and {}", run.epoch, worker.index));
                 }
             }
         }
@@ -355,7 +402,8 @@ impl World {
         let wrong = core
             .ports()
             .find(|ports| ports.free + ports.leased + ports.cooling + ports.quarantined != ports.capacity);
-        let mut wrong: Vec<String> = wrong.map(|ports| format!("{ports:?} does not add up")).into_iter().collect();
+        let mut wrong: Vec<String> =
+            wrong.map(|ports| format!("{ports:?} does not add up")).into_iter().collect();
         wrong.extend(core.check().iter().map(ToString::to_string));
         for text in wrong {
             self.violate(format!("operator {replica}: {text}"));

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use operator_core::Event;
 use operator_core::event::{Beat, Hello, Inventory, Report};
 use operator_core::ids::SessionId;
-use operator_core::Event;
 
 /// One session. It is never used again after its end.
 #[derive(Debug)]

@@ -125,7 +125,10 @@ fn replay(seed: u64) -> String {
 fn make(seed: u64) -> World {
     let config = match seed % 4 {
         3 => Config::standalone(),
-        0 => Config { path_grants: PathGrants::Namespaces([("east".into(), vec!["live/".into()])].into()), ..Config::cluster() },
+        0 => Config {
+            path_grants: PathGrants::Namespaces([("east".into(), vec!["live/".into()])].into()),
+            ..Config::cluster()
+        },
         _ => Config { path_grants: PathGrants::All, ..Config::cluster() },
     };
     let mut world = World::new(seed, config, 2 + usize::from(seed % 5 == 4));

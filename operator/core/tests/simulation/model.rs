@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use operator_core::config::{NodeMatch, PathGrants};
-use operator_core::ids::{NodeName, ObjectName, Protocol, StreamRef, Uid};
+use operator_core::ids::{NodeName, ObjectName, Protocol, StreamRef};
 use operator_core::spec::{PoolObject, PoolSpec, Source, StreamObject, StreamSpec};
 use operator_core::status::{ConditionType, Phase};
 
 use crate::replica::recorded;
-use crate::worker::{Socket, Worker};
+use crate::worker::Socket;
 use crate::world::World;
 
 /// A claim as the API shows it.
@@ -58,7 +58,10 @@ impl World {
         for claim in claims {
             for &port in &claim.ports {
                 if let Some(other) = claimed.insert((claim.node.clone(), port), claim.stream.clone()) {
-                    wrong.push(format!("{port} of {} is claimed for {other} and {}", claim.node, claim.stream));
+                    wrong.push(format!(
+                        "{port} of {} is claimed for {other} and {}",
+                        claim.node, claim.stream
+                    ));
                 }
             }
         }
@@ -70,7 +73,10 @@ impl World {
                         bound.insert((host.name.clone(), port), stream.clone());
                     }
                     Socket::Leak(owner, stream) => {
-                        wrong.push(format!("{port}/{protocol} of {} is leaked by worker {owner} ({stream:?})", host.name));
+                        wrong.push(format!(
+                            "{port}/{protocol} of {} is leaked by worker {owner} ({stream:?})",
+                            host.name
+                        ));
                     }
                     Socket::Thief => {}
                 }
@@ -78,18 +84,29 @@ impl World {
         }
         for (key, stream) in &bound {
             if claimed.get(key) != Some(stream) {
-                wrong.push(format!("{} of {} is bound for {stream}, claimed for {:?}", key.1, key.0, claimed.get(key)));
+                wrong.push(format!(
+                    "{} of {} is bound for {stream}, claimed for {:?}",
+                    key.1,
+                    key.0,
+                    claimed.get(key)
+                ));
             }
         }
         for (key, stream) in &claimed {
             if bound.get(key) != Some(stream) {
-                wrong.push(format!("{} of {} is claimed for {stream}, bound for {:?}", key.1, key.0, bound.get(key)));
+                wrong.push(format!(
+                    "{} of {} is claimed for {stream}, bound for {:?}",
+                    key.1,
+                    key.0,
+                    bound.get(key)
+                ));
             }
         }
         for worker in self.workers.iter().filter(|worker| worker.alive) {
             let running: BTreeSet<StreamRef> =
                 worker.running.iter().map(|(uid, run)| StreamRef::new(uid.clone(), run.epoch)).collect();
-            let mine = claims.iter().filter(|claim| claim.pod == &*worker.pod_uid).map(|claim| claim.stream.clone());
+            let mine =
+                claims.iter().filter(|claim| claim.pod == &*worker.pod_uid).map(|claim| claim.stream.clone());
             let mine: BTreeSet<StreamRef> = mine.collect();
             for stream in running.symmetric_difference(&mine) {
                 wrong.push(format!(
@@ -110,19 +127,25 @@ impl World {
             let ready = matches!(status.phase, Phase::Ready | Phase::Live);
             let told = status.conditions.get(&ConditionType::Ready).is_some_and(|ready| ready.status);
             if ready != told || (ready && !has_claim) {
-                wrong.push(format!("{}: phase {:?}, Ready {told}, claimed {has_claim}", object.uid, status.phase));
+                wrong.push(format!(
+                    "{}: phase {:?}, Ready {told}, claimed {has_claim}",
+                    object.uid, status.phase
+                ));
             }
             if status.observed_generation != object.generation {
                 wrong.push(format!("{}: generation {} is not observed", object.uid, object.generation));
             }
-            let live = self.workers.iter().any(|worker| {
-                worker.alive && worker.running.get(&object.uid).is_some_and(|run| run.live)
-            });
+            let live = self
+                .workers
+                .iter()
+                .any(|worker| worker.alive && worker.running.get(&object.uid).is_some_and(|run| run.live));
             let expected = match self.obstacle(object, spec, claims) {
                 Some(Obstacle::Path) => status.phase == Phase::Refused && !has_claim,
                 Some(Obstacle::Paused) => status.phase == Phase::Paused && !has_claim,
                 // A lease that was given under other rules goes on; a new one is not to be had.
-                Some(Obstacle::NothingFits) => ready || (!has_claim && matches!(status.phase, Phase::Pending | Phase::Idle)),
+                Some(Obstacle::NothingFits) => {
+                    ready || (!has_claim && matches!(status.phase, Phase::Pending | Phase::Idle))
+                }
                 None if is_rtp(spec) && spec.release_after_idle.is_some() && !live => {
                     status.phase == Phase::Idle && !has_claim
                 }
@@ -136,7 +159,11 @@ impl World {
                     object.name,
                     status.phase,
                     self.obstacle(object, spec, claims),
-                    status.conditions.iter().map(|(kind, c)| format!("{kind:?}={} {}: {}", c.status, c.reason, c.message)).collect::<Vec<_>>(),
+                    status
+                        .conditions
+                        .iter()
+                        .map(|(kind, c)| format!("{kind:?}={} {}: {}", c.status, c.reason, c.message))
+                        .collect::<Vec<_>>(),
                 ));
             }
         }
@@ -189,9 +216,9 @@ impl World {
         path.strip_prefix(&**space).is_some_and(|rest| rest.starts_with('/'))
             || match &self.config.path_grants {
                 PathGrants::All => true,
-                PathGrants::Namespaces(grants) => {
-                    grants.get(space).is_some_and(|prefixes| prefixes.iter().any(|prefix| path.starts_with(&**prefix)))
-                }
+                PathGrants::Namespaces(grants) => grants
+                    .get(space)
+                    .is_some_and(|prefixes| prefixes.iter().any(|prefix| path.starts_with(&**prefix))),
             }
     }
 
@@ -206,7 +233,9 @@ impl World {
     fn is_free(&self, node: &NodeName, port: u16, pool: &PoolSpec, claims: &[Claim<'_>]) -> bool {
         let host = self.hosts.iter().find(|host| host.name == *node);
         let foreign = host.is_some_and(|host| {
-            [Protocol::Tcp, Protocol::Udp].into_iter().any(|protocol| host.sockets.contains_key(&(port, protocol)))
+            [Protocol::Tcp, Protocol::Udp]
+                .into_iter()
+                .any(|protocol| host.sockets.contains_key(&(port, protocol)))
         });
         let claimed = claims.iter().any(|claim| claim.node == *node && claim.ports.contains(&port));
         pool.numbers.contains(port) && !foreign && !claimed
@@ -218,23 +247,30 @@ impl World {
         let pool = match &spec.pool {
             Some(name) => pools.get(name)?,
             None => {
-                let defaults = pools.values().filter(|pool| pool.spec.as_ref().is_ok_and(|spec| spec.default));
+                let defaults =
+                    pools.values().filter(|pool| pool.spec.as_ref().is_ok_and(|spec| spec.default));
                 defaults.min_by_key(|pool| (pool.created_unix_ms, pool.name.clone()))?
             }
         };
         let spec = pool.spec.as_ref().ok()?;
-        let allowed = spec.allowed_namespaces.is_empty() || spec.allowed_namespaces.contains(&object.name.namespace);
+        let allowed =
+            spec.allowed_namespaces.is_empty() || spec.allowed_namespaces.contains(&object.name.namespace);
         (allowed && is_accepted(pool)).then_some(spec)
     }
 
     /// The numbers in a pool's status are what is really so.
     fn judge_pools(&self, claims: &[Claim<'_>], wrong: &mut Vec<String>) {
-        let accepted: Vec<&PoolObject> = self.api.objects.pools.values().filter(|pool| is_accepted(pool)).collect();
+        let accepted: Vec<&PoolObject> =
+            self.api.objects.pools.values().filter(|pool| is_accepted(pool)).collect();
         for (index, pool) in accepted.iter().enumerate() {
             let Ok(spec) = &pool.spec else { continue };
             let status = &pool.status;
-            let on: Vec<&NodeName> =
-                self.hosts.iter().map(|host| &host.name).filter(|node| self.matches(node, &spec.node_selector)).collect();
+            let on: Vec<&NodeName> = self
+                .hosts
+                .iter()
+                .map(|host| &host.name)
+                .filter(|node| self.matches(node, &spec.node_selector))
+                .collect();
             for other in &accepted[..index] {
                 let Ok(other_spec) = &other.spec else { continue };
                 if on.iter().any(|node| self.matches(node, &other_spec.node_selector))
@@ -250,10 +286,14 @@ impl World {
                 .hosts
                 .iter()
                 .filter(|host| on.contains(&&host.name))
-                .flat_map(|host| host.sockets.iter().map(move |(&(port, _), socket)| (&host.name, port, socket)))
+                .flat_map(|host| {
+                    host.sockets.iter().map(move |(&(port, _), socket)| (&host.name, port, socket))
+                })
                 .filter(|(_, port, socket)| **socket == Socket::Thief && spec.numbers.contains(*port))
                 .map(|(node, port, _)| (node, port))
-                .filter(|(node, port)| !claims.iter().any(|claim| claim.node == **node && claim.ports.contains(port)))
+                .filter(|(node, port)| {
+                    !claims.iter().any(|claim| claim.node == **node && claim.ports.contains(port))
+                })
                 .collect();
             let capacity = spec.numbers.len() * on.len() as u32;
             let should = (on.len() as u32, capacity, leased as u32, 0, foreign.len() as u32);
@@ -288,8 +328,13 @@ impl World {
                 }
             }
         }
-        let declared: BTreeSet<_> =
-            self.api.objects.streams.values().filter_map(|object| Some(&object.spec.as_ref().ok()?.path)).collect();
+        let declared: BTreeSet<_> = self
+            .api
+            .objects
+            .streams
+            .values()
+            .filter_map(|object| Some(&object.spec.as_ref().ok()?.path))
+            .collect();
         for worker in self.workers.iter().filter(|worker| worker.alive) {
             for path in worker.directory.entries.keys().filter(|path| !declared.contains(path)) {
                 wrong.push(format!("worker {} believes in {path}, which nobody declares", worker.index));
@@ -314,9 +359,4 @@ fn is_rtp(spec: &StreamSpec) -> bool {
 
 fn is_accepted(pool: &PoolObject) -> bool {
     pool.status.conditions.get(&ConditionType::Accepted).is_some_and(|accepted| accepted.status)
-}
-
-/// Streams that run in a worker.
-pub(crate) fn runs(worker: &Worker, uid: &str) -> bool {
-    worker.alive && worker.running.contains_key(&Uid::from(uid))
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use operator_core::ids::{NodeName, ObjectName, Path, PoolName, ResourceVersion, Uid};
 use operator_core::port_set::PortSet;
 use operator_core::spec::{
-    Latency, OnDuplicate, PlayPolicy, PlayProtocol, PoolObject, PoolSpec, PortRange, PublishPolicy, PushProtocol,
-    RtpSource, RtpTransport, Shrink, SlowViewer, Source, SsrcPolicy, StreamObject, StreamSpec,
+    Latency, OnDuplicate, PlayPolicy, PlayProtocol, PoolObject, PoolSpec, PortRange, PublishPolicy,
+    PushProtocol, RtpSource, RtpTransport, Shrink, SlowViewer, Source, SsrcPolicy, StreamObject, StreamSpec,
 };
 use operator_core::status::{PoolStatus, StreamStatus};
 
@@ -70,7 +70,13 @@ pub(crate) fn publish(token_secret: Option<&str>, stall_secs: u64) -> Arc<Publis
 }
 
 /// A new object, before the API gave it a version.
-pub(crate) fn stream(uid: &str, namespace: &str, name: &str, created_unix_ms: u64, spec: StreamSpec) -> StreamObject {
+pub(crate) fn stream(
+    uid: &str,
+    namespace: &str,
+    name: &str,
+    created_unix_ms: u64,
+    spec: StreamSpec,
+) -> StreamObject {
     StreamObject {
         uid: Uid::from(uid),
         name: ObjectName::new(namespace, name),

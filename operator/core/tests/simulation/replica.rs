@@ -161,7 +161,10 @@ impl Seen {
             }
             Event::Write { id, outcome } => {
                 let Some(note) = self.writes.remove(id) else { return };
-                let Some((stream, recorded)) = note.status.and_then(|status| recorded(&note.uid, &status)) else { return };
+                let Some((stream, recorded)) = note.status.and_then(|status| recorded(&note.uid, &status))
+                else {
+                    return;
+                };
                 match outcome {
                     WriteOutcome::Written { .. } => {
                         self.recorded.insert(stream, recorded);

@@ -31,25 +31,41 @@ pub(crate) fn brief(event: &Event) -> String {
             object.status.assignment.as_ref().map(|assignment| &assignment.worker),
             object.status.ports.as_ref().map(|ports| (ports.rtp, ports.rtcp)),
         ),
-        Event::PoolSeen(pool) => format!("PoolSeen {} rv {} gen {}", pool.name, pool.resource_version, pool.generation),
+        Event::PoolSeen(pool) => {
+            format!("PoolSeen {} rv {} gen {}", pool.name, pool.resource_version, pool.generation)
+        }
         Event::Confirmed { uid, found } => format!(
             "Confirmed {uid} {:?}",
-            found.as_ref().map(|object| (object.resource_version, object.status.epoch, &object.status.assignment))
+            found.as_ref().map(|object| (
+                object.resource_version,
+                object.status.epoch,
+                &object.status.assignment
+            ))
         ),
         Event::Listed(Listed::Streams { resource_version, uids }) => {
-            format!("Listed streams at {resource_version}: {:?}", uids.iter().map(Uid::as_str).collect::<Vec<_>>())
+            format!(
+                "Listed streams at {resource_version}: {:?}",
+                uids.iter().map(Uid::as_str).collect::<Vec<_>>()
+            )
         }
         Event::Inventory { session, inventory } => format!(
             "Inventory of session {session} seq {} request {}: bound {:?} closed {:?} holders {:?} streams {:?}",
             inventory.sequence,
             inventory.request_id,
-            inventory.bound.iter().map(|b| (b.port, b.stream.as_ref().map(ToString::to_string))).collect::<Vec<_>>(),
+            inventory
+                .bound
+                .iter()
+                .map(|b| (b.port, b.stream.as_ref().map(ToString::to_string)))
+                .collect::<Vec<_>>(),
             inventory.closed.iter().map(|c| (c.stream.to_string(), &c.ports)).collect::<Vec<_>>(),
             inventory.holders.iter().map(|h| h.port).collect::<Vec<_>>(),
             inventory.streams.iter().map(ToString::to_string).collect::<Vec<_>>(),
         ),
         Event::Beat { session, beat } => {
-            format!("Beat of session {session} seq {} term {} digest {:x}", beat.sequence, beat.term, beat.digest)
+            format!(
+                "Beat of session {session} seq {} term {} digest {:x}",
+                beat.sequence, beat.term, beat.digest
+            )
         }
         Event::StreamGone { .. }
         | Event::PoolGone { .. }
@@ -82,7 +98,11 @@ pub(crate) fn brief_action(action: &Action) -> String {
             status.phase,
             status.assignment.as_ref().map(|assignment| assignment.worker.as_str()),
             status.ports.as_ref().map(|ports| (ports.rtp, ports.rtcp)),
-            status.conditions.iter().map(|(kind, c)| format!("{kind:?}={}/{}", c.status, c.reason)).collect::<Vec<_>>(),
+            status
+                .conditions
+                .iter()
+                .map(|(kind, c)| format!("{kind:?}={}/{}", c.status, c.reason))
+                .collect::<Vec<_>>(),
         ),
         Action::WritePool { id, name, status, .. } => format!(
             "WritePool {id} {name}: {} free {} leased {} cooling {} quarantined {} draining {}",

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use operator_core::Command;
 use operator_core::action::{Assign, AssignedSource, Directory};
 use operator_core::event::{Beat, Binding, Closed, Hello, Holder, HostPorts, Inventory, Report};
-use operator_core::ids::{BootId, NodeName, Path, Ports, Protocol, StreamRef, Term, Uid, UnixTime, WorkerName};
+use operator_core::ids::{
+    BootId, NodeName, Path, Ports, Protocol, StreamRef, Term, Uid, UnixTime, WorkerName,
+};
 use operator_core::spec::{PortRange, RtpTransport};
 use operator_core::status::Publisher;
-use operator_core::Command;
 
 /// How long a closed port is remembered.
 const CLOSED_MEMORY: Duration = Duration::from_secs(60);
@@ -83,7 +85,13 @@ pub(crate) struct Done {
 }
 
 impl Worker {
-    pub(crate) fn new(index: usize, host: usize, node: &NodeName, name: WorkerName, pod_uid: Arc<str>) -> Self {
+    pub(crate) fn new(
+        index: usize,
+        host: usize,
+        node: &NodeName,
+        name: WorkerName,
+        pod_uid: Arc<str>,
+    ) -> Self {
         let _ = node;
         Self {
             index,
@@ -120,7 +128,13 @@ impl Worker {
     }
 
     /// Everything that this process holds.
-    pub(crate) fn inventory(&mut self, host: &Host, sequence: u64, request_id: u64, now: Duration) -> Inventory {
+    pub(crate) fn inventory(
+        &mut self,
+        host: &Host,
+        sequence: u64,
+        request_id: u64,
+        now: Duration,
+    ) -> Inventory {
         self.closed.retain(|(_, _, at)| now - *at <= CLOSED_MEMORY);
         let bound = host.sockets.iter().filter_map(|(&(port, protocol), socket)| match socket {
             Socket::Media(owner, stream) if *owner == self.index => {
@@ -235,15 +249,19 @@ impl Worker {
         let stream = assign.stream.clone();
         let (ports, transport) = match &assign.source {
             AssignedSource::Push { protocols: _ } => (None, Protocol::Tcp),
-            AssignedSource::Rtp { source, ports } => (Some(*ports), match source.transport {
-                RtpTransport::Udp => Protocol::Udp,
-                RtpTransport::TcpPassive => Protocol::Tcp,
-            }),
+            AssignedSource::Rtp { source, ports } => (
+                Some(*ports),
+                match source.transport {
+                    RtpTransport::Udp => Protocol::Udp,
+                    RtpTransport::TcpPassive => Protocol::Tcp,
+                },
+            ),
         };
         if let Some(run) = self.running.get_mut(&stream.uid) {
             if run.epoch == stream.epoch {
                 if run.ports != ports || run.transport != transport {
-                    done.broken = Some(format!("{stream} has {:?} and is told {ports:?} at the same epoch", run.ports));
+                    done.broken =
+                        Some(format!("{stream} has {:?} and is told {ports:?} at the same epoch", run.ports));
                 }
                 done.reports.push(Report::Assigned { stream, ports });
                 return;
@@ -260,13 +278,10 @@ impl Worker {
             done.reports.push(report);
             return;
         }
-        self.running.insert(stream.uid.clone(), Running {
-            epoch: stream.epoch,
-            ports,
-            transport,
-            publisher: None,
-            live: false,
-        });
+        self.running.insert(
+            stream.uid.clone(),
+            Running { epoch: stream.epoch, ports, transport, publisher: None, live: false },
+        );
         done.reports.push(Report::Assigned { stream, ports });
     }
 
@@ -291,7 +306,14 @@ impl Worker {
                 let own = matches!(socket, Socket::Media(owner, _) | Socket::Leak(owner, _) if *owner == self.index);
                 let holder = self.holder(port, protocol, socket);
                 let error = "Address already in use".into();
-                return Err(Report::BindFailed { stream: stream.clone(), port, protocol, error, holder, own });
+                return Err(Report::BindFailed {
+                    stream: stream.clone(),
+                    port,
+                    protocol,
+                    error,
+                    holder,
+                    own,
+                });
             }
         }
         for port in numbers {
@@ -319,7 +341,8 @@ impl Worker {
     /// Closes what was forgotten when a stream ended; its numbers.
     fn close_forgotten(&self, host: &mut Host, stream: &StreamRef) -> Vec<u16> {
         let leak = Socket::Leak(self.index, Some(stream.clone()));
-        let ports = host.sockets.iter().filter(|(_, socket)| **socket == leak).map(|((port, _), _)| *port).collect();
+        let ports =
+            host.sockets.iter().filter(|(_, socket)| **socket == leak).map(|((port, _), _)| *port).collect();
         host.sockets.retain(|_, socket| *socket != leak);
         ports
     }

@@ -37,7 +37,14 @@ pub(crate) enum Item {
     /// A list is read.
     List { replica: usize, incarnation: u64, kind: Kind, generation: u64, stale: Option<usize> },
     /// A list is told, one event after the other.
-    Tell { replica: usize, incarnation: u64, kind: Kind, generation: u64, events: VecDeque<Event>, version: u64 },
+    Tell {
+        replica: usize,
+        incarnation: u64,
+        kind: Kind,
+        generation: u64,
+        events: VecDeque<Event>,
+        version: u64,
+    },
     /// A write arrives at the API.
     Write { replica: usize, incarnation: u64, id: WriteId, write: Write, answered: bool, refused: bool },
     /// A GET arrives at the API.
@@ -87,6 +94,20 @@ pub(crate) enum Mend {
     Kill(usize),
 }
 
+/// What becomes of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Normal,
+    /// Somebody's policy refuses it.
+    Refused,
+    /// It comes to pass, its answer is lost.
+    Unanswered,
+    /// It comes to pass after it was given up.
+    Late,
+    /// It never arrives.
+    Lost,
+}
+
 /// Everything there is.
 pub(crate) struct World {
     pub(crate) rng: Rng,
@@ -107,6 +128,8 @@ pub(crate) struct World {
     pub(crate) violation: Option<String>,
     /// The last things that happened, when somebody wants to read them.
     pub(crate) log: Option<VecDeque<String>>,
+    /// Commands of a lower term that workers did not obey.
+    pub(crate) dropped: u64,
     /// Writes that any core asked for.
     pub(crate) writes: u64,
 }
@@ -130,6 +153,7 @@ impl World {
             coverage: Coverage::default(),
             violation: None,
             log: None,
+            dropped: 0,
             writes: 0,
         };
         for _ in 0..replicas {
@@ -311,7 +335,8 @@ impl World {
                 if self.worker_ready(worker, &item) {
                     let links: Vec<usize> = self.workers[worker].links.values().copied().collect();
                     for link in links {
-                        let beat = self.workers[worker].beat(&self.hosts[self.workers[worker].host], self.links[link].applied);
+                        let beat = self.workers[worker]
+                            .beat(&self.hosts[self.workers[worker].host], self.links[link].applied);
                         self.send_up(link, Up::Beat(beat));
                     }
                     let at = self.now + BEAT;
@@ -360,7 +385,9 @@ impl World {
         let clock = target.clock(self.now);
         if target.leading {
             let write_of = match &event {
-                Event::Write { id, .. } => target.seen.writes.get(id).filter(|note| note.is_stream).map(|note| &note.uid),
+                Event::Write { id, .. } => {
+                    target.seen.writes.get(id).filter(|note| note.is_stream).map(|note| &note.uid)
+                }
                 _ => None,
             };
             self.coverage.count(&event, &target.core, write_of);
@@ -404,20 +431,44 @@ impl World {
         self.judge(replica, &action);
         let incarnation = self.replicas[replica].incarnation;
         match action {
-            Action::WriteStream { id, uid, name, resource_version, status, claim: _ } => {
-                let note = WriteNote { is_status: true, is_stream: true, uid: uid.clone(), status: Some(status.clone()), former: false };
+            Action::WriteStream { id, uid, name, resource_version, status, claim } => {
+                let note = WriteNote {
+                    is_status: true,
+                    is_stream: true,
+                    uid: uid.clone(),
+                    status: Some(status.clone()),
+                    former: false,
+                };
                 self.replicas[replica].seen.writes.insert(id, note);
-                self.write(replica, id, Write::Stream { uid, name, version: resource_version, status });
+                let planned = if claim { self.faults.next_claim.take() } else { None };
+                self.write(
+                    replica,
+                    id,
+                    Write::Stream { uid, name, version: resource_version, status },
+                    planned,
+                );
             }
             Action::WritePool { id, uid, name, resource_version, status } => {
-                let note = WriteNote { is_status: true, is_stream: false, uid: uid.clone(), status: None, former: false };
+                let note = WriteNote {
+                    is_status: true,
+                    is_stream: false,
+                    uid: uid.clone(),
+                    status: None,
+                    former: false,
+                };
                 self.replicas[replica].seen.writes.insert(id, note);
-                self.write(replica, id, Write::Pool { uid, name, version: resource_version, status });
+                self.write(replica, id, Write::Pool { uid, name, version: resource_version, status }, None);
             }
             Action::DeleteStream { id, uid, name, resource_version } => {
-                let note = WriteNote { is_status: false, is_stream: true, uid: uid.clone(), status: None, former: false };
+                let note = WriteNote {
+                    is_status: false,
+                    is_stream: true,
+                    uid: uid.clone(),
+                    status: None,
+                    former: false,
+                };
                 self.replicas[replica].seen.writes.insert(id, note);
-                self.write(replica, id, Write::Delete { uid, name, version: resource_version });
+                self.write(replica, id, Write::Delete { uid, name, version: resource_version }, None);
             }
             Action::Confirm { uid, name } => self.after(1, 20, Item::Get { replica, incarnation, uid, name }),
             Action::RecordTerm { term } => self.after(1, 20, Item::RecordTerm { replica, incarnation, term }),
@@ -440,35 +491,47 @@ impl World {
 
     // ------------------------------------------------------------------------------------------------- writes
 
-    fn write(&mut self, replica: usize, id: WriteId, write: Write) {
+    fn write(&mut self, replica: usize, id: WriteId, write: Write, planned: Option<Fate>) {
         self.writes += 1;
         let incarnation = self.replicas[replica].incarnation;
-        let fate = if self.faults.calm { 99 } else { self.rng.below(100) };
-        let lost_answer = |world: &mut Self| {
-            let event = Event::Write { id, outcome: WriteOutcome::Unknown };
-            let at = world.now + API_TIMEOUT;
-            world.at(at, Item::Feed { replica, incarnation, event });
+        let fate = planned.unwrap_or_else(|| self.fate());
+        let (low, high, answered, refused) = match fate {
+            Fate::Normal => (1, 30, true, false),
+            Fate::Refused => (1, 30, true, true),
+            Fate::Unanswered => (1, 900, false, false),
+            Fate::Late => (1000, 6000, false, false),
+            Fate::Lost => (0, 0, false, false),
         };
-        match fate {
-            // It never arrives.
-            0..4 => lost_answer(self),
-            // It arrives, its answer doesn't.
-            4..8 => {
-                lost_answer(self);
-                self.after(1, 900, Item::Write { replica, incarnation, id, write, answered: false, refused: false });
-            }
-            // It comes to pass after it was given up.
-            8..12 => {
-                lost_answer(self);
-                self.after(1000, 6000, Item::Write { replica, incarnation, id, write, answered: false, refused: false });
-            }
-            // Somebody's policy refuses it.
-            12..14 => self.after(1, 30, Item::Write { replica, incarnation, id, write, answered: true, refused: true }),
-            _ => self.after(1, 30, Item::Write { replica, incarnation, id, write, answered: true, refused: false }),
+        if !answered {
+            let event = Event::Write { id, outcome: WriteOutcome::Unknown };
+            let at = self.now + API_TIMEOUT;
+            self.at(at, Item::Feed { replica, incarnation, event });
+        }
+        if fate != Fate::Lost {
+            self.after(low, high, Item::Write { replica, incarnation, id, write, answered, refused });
         }
     }
 
-    fn arrive(&mut self, replica: usize, incarnation: u64, id: WriteId, write: Write, answered: bool, refused: bool) {
+    fn fate(&mut self) -> Fate {
+        match self.rng.below(100) {
+            _ if self.faults.calm => Fate::Normal,
+            0..4 => Fate::Lost,
+            4..8 => Fate::Unanswered,
+            8..12 => Fate::Late,
+            12..14 => Fate::Refused,
+            _ => Fate::Normal,
+        }
+    }
+
+    fn arrive(
+        &mut self,
+        replica: usize,
+        incarnation: u64,
+        id: WriteId,
+        write: Write,
+        answered: bool,
+        refused: bool,
+    ) {
         let outcome = if !self.api.up {
             WriteOutcome::Unknown
         } else if refused {
@@ -478,7 +541,13 @@ impl World {
             self.note_write(replica, &write, &outcome);
             outcome
         };
-        self.note(|| format!("api: write {id} of operator {replica} {}: {}", if answered { "" } else { "(unanswered)" }, outcome_word(&outcome)));
+        self.note(|| {
+            format!(
+                "api: write {id} of operator {replica} {}: {}",
+                if answered { "" } else { "(unanswered)" },
+                outcome_word(&outcome)
+            )
+        });
         if answered {
             self.after(1, 15, Item::Feed { replica, incarnation, event: Event::Write { id, outcome } });
         }
@@ -556,7 +625,14 @@ impl World {
         self.tell(replica, kind, generation, events, version);
     }
 
-    fn tell(&mut self, replica: usize, kind: Kind, generation: u64, mut events: VecDeque<Event>, version: u64) {
+    fn tell(
+        &mut self,
+        replica: usize,
+        kind: Kind,
+        generation: u64,
+        mut events: VecDeque<Event>,
+        version: u64,
+    ) {
         let incarnation = self.replicas[replica].incarnation;
         if self.replicas[replica].watches[kind as usize].generation != generation {
             return;
@@ -697,6 +773,7 @@ impl World {
     fn obey(&mut self, link: usize, term: Term, sequence: u64, command: &Command) {
         let worker = self.links[link].worker;
         if term < self.workers[worker].term {
+            self.dropped += 1;
             self.note(|| format!("worker {worker} drops {command:?} of term {term}"));
             return;
         }

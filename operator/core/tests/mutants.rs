@@ -1,0 +1,315 @@
+//! Mutants: small bugs, one for each invariant first, that the simulation must catch. Each is a piece of the core's text
+//! and what it becomes, applied to a copy, so that the product has no trace of them.
+//!
+//! `cargo test --package operator-core --test mutants -- --ignored --nocapture` builds and runs each of them;
+//! `PENSTOCK_MUTANT=NAME` runs one.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Seeds within which each must be caught.
+const SEEDS: &str = "500";
+/// A mutant that loops for ever is caught by this: the whole run takes a minute.
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// A bug.
+struct Mutant {
+    name: &'static str,
+    /// What it breaks.
+    breaks: &'static str,
+    file: &'static str,
+    from: &'static str,
+    to: &'static str,
+}
+
+const fn mutant(
+    name: &'static str,
+    breaks: &'static str,
+    file: &'static str,
+    from: &'static str,
+    to: &'static str,
+) -> Mutant {
+    Mutant { name, breaks, file, from, to }
+}
+
+const MUTANTS: &[Mutant] = &[
+    mutant(
+        "told-before-record",
+        "a claim is on record before its worker is told",
+        "plan/write.rs",
+        "self.set_phase(key, ClaimPhase::Writing(id));",
+        "self.set_phase(key, ClaimPhase::Written); self.dirty.tell.insert(key.clone());",
+    ),
+    mutant(
+        "unknown-is-written",
+        "a write of unknown outcome is read back before anybody is told",
+        "observe/writes.rs",
+        "self.set_phase(&key, ClaimPhase::Reading);",
+        "self.set_phase(&key, ClaimPhase::Written); self.dirty.tell.insert(key.clone());",
+    ),
+    mutant(
+        "revoke-frees",
+        "only a node's worker frees a port: each number of a claim is leased to it until then",
+        "state/holding.rs",
+        "if !claim.may_be_known() {",
+        "if !claim.may_be_known() || claim.lease.is_some() {",
+    ),
+    mutant(
+        "no-cooldown",
+        "a number rests after its lease",
+        "observe/reports.rs",
+        "self.end_claim(key, After::Cooling, now);",
+        "self.end_claim(key, After::Free, now);",
+    ),
+    mutant(
+        "grant-before-inventory",
+        "nothing is granted on a node before its inventory of the term",
+        "node.rs",
+        "self.known && self.session.is_some()",
+        "self.session.is_some()",
+    ),
+    mutant(
+        "epoch-used-twice",
+        "an epoch is never used twice",
+        "plan/claim.rs",
+        "stream.epoch = Epoch(stream.epoch.0 + 1);",
+        "stream.epoch = Epoch(stream.epoch.0.max(1));",
+    ),
+    mutant(
+        "term-used-twice",
+        "a term is above all that were heard of",
+        "plan.rs",
+        "lead.term = Term(seen.0 + 1);",
+        "lead.term = Term(seen.0.max(1));",
+    ),
+    mutant(
+        "odd-pairs",
+        "a pair is an even number and the odd one above",
+        "port_set.rs",
+        "free & (free >> 1) & EVEN",
+        "free & (free >> 1)",
+    ),
+    mutant(
+        "reserved-leased",
+        "reserved numbers are never handed out",
+        "state/shelves.rs",
+        "let mut numbers = spec.numbers.clone();",
+        "let mut numbers = PortSet::from_ranges(spec.ranges.iter().copied());",
+    ),
+    mutant(
+        "absence-stops",
+        "absence from a list stops nothing by itself",
+        "observe/lists.rs",
+        "None => self.confirm_absence(uid),",
+        "None => self.lose_stream(uid, _now),",
+    ),
+    mutant(
+        "old-list-believed",
+        "what a restored backup lacks goes on until a person confirms",
+        "observe/lists.rs",
+        "self.went_back = version < self.version_seen;",
+        "self.went_back = false;",
+    ),
+    mutant(
+        "digest-ignored",
+        "what is bound and not claimed is found and closed: no port is leaked",
+        "observe/sessions.rs",
+        "if expected != beat.digest {",
+        "if expected != beat.digest && beat.sequence == u64::MAX {",
+    ),
+    mutant(
+        "quarantine-for-ever",
+        "quarantine ends when two scans see the number free",
+        "observe/reports.rs",
+        "if clean_since.is_some_and(|since| since < now.mono && now.mono >= since + cooldown) {",
+        "if clean_since.is_some_and(|since| since + cooldown < since) {",
+    ),
+    mutant(
+        "nobody-woken",
+        "who waits for a number is served when one is free",
+        "state/holding.rs",
+        "self.dirty.wake.insert(pool.clone());",
+        "",
+    ),
+    mutant(
+        "idle-writes",
+        "steady state writes nothing",
+        "plan/status.rs",
+        "if same == *stream.stored {",
+        "if same == *stream.stored && status.term == 0 {",
+    ),
+    mutant(
+        "two-writes-at-once",
+        "one write of an object is under way at a time",
+        "plan/write.rs",
+        "if stream.write.is_some() ||",
+        "if",
+    ),
+    mutant(
+        "two-on-a-path",
+        "a path has one stream: the older",
+        "plan/release.rs",
+        "self.winner(&spec.path).is_some_and(|winner| winner != uid)",
+        "self.winner(&spec.path).is_none()",
+    ),
+    mutant(
+        "old-process-kept",
+        "a worker that was started again gets a new epoch for each of its streams",
+        "observe/inventory.rs",
+        "let another_process = claim.boot.as_ref().is_some_and(|claimed| *claimed != boot);",
+        "let another_process = false;",
+    ),
+    mutant(
+        "stale-claim-written",
+        "a number that its pool gave up is not handed out any more",
+        "plan.rs",
+        "state.drop_stale_claims(now);",
+        "",
+    ),
+    mutant(
+        "counted-once",
+        "free, leased, cooling and quarantined numbers sum to the capacity",
+        "ledger/shelf.rs",
+        "*self.tally.of(held) -= 1;",
+        "if !matches!(held, Held::Cooling { .. }) { *self.tally.of(held) -= 1; }",
+    ),
+    mutant(
+        "demoted-commands",
+        "a replica that does not lead writes and commands nothing",
+        "observe.rs",
+        "self.lead = None;",
+        "",
+    ),
+    mutant(
+        "late-read-believed",
+        "what was seen to go is not brought back by an older answer",
+        "observe/writes.rs",
+        "found.filter(|_| !gone)",
+        "found.filter(|_| gone || !gone)",
+    ),
+    mutant(
+        "dead-boot-believed",
+        "the live process of a node is not refused for a dead one's late hello",
+        "observe/sessions.rs",
+        "if is_heard && current",
+        "if (is_heard || !is_heard) && current",
+    ),
+];
+
+#[test]
+fn each_mutant_fits_the_source() {
+    for Mutant { name, file, from, .. } in MUTANTS {
+        let text = fs::read_to_string(source().join("src").join(file)).unwrap();
+        assert!(text.contains(from), "{name}: {file} has no `{from}`");
+    }
+    assert!(MUTANTS.len() >= 20);
+}
+
+#[test]
+#[ignore = "a long run: cargo xtask soak mutants"]
+fn each_mutant_is_caught() {
+    let only = std::env::var("PENSTOCK_MUTANT").ok();
+    let copy = workspace();
+    let mut alive = Vec::new();
+    for mutant in MUTANTS.iter().filter(|mutant| only.as_deref().is_none_or(|only| only == mutant.name)) {
+        let begun = Instant::now();
+        match caught(&copy, mutant) {
+            Ok(how) => println!("{:22} caught after {:3} s: {how}", mutant.name, begun.elapsed().as_secs()),
+            Err(why) => {
+                println!("{:22} NOT CAUGHT: {why} (it breaks: {})", mutant.name, mutant.breaks);
+                alive.push(mutant.name);
+            }
+        }
+    }
+    assert!(alive.is_empty(), "not caught: {alive:?}");
+}
+
+fn source() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
+}
+
+/// A workspace with a copy of this crate alone, kept between runs for what it has compiled.
+fn workspace() -> PathBuf {
+    let root = source().join("../..");
+    let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mutants");
+    let crate_copy = copy.join("operator/core");
+    if crate_copy.exists() {
+        fs::remove_dir_all(&crate_copy).unwrap();
+    }
+    copy_all(&source(), &crate_copy);
+    // Mutants have no mutants.
+    fs::remove_file(crate_copy.join("tests/mutants.rs")).unwrap();
+    let manifest = fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    let lines = manifest.lines().filter(|line| !line.starts_with("default-members"));
+    let lines =
+        lines.map(|line| if line.starts_with("members") { "members = [\"operator/core\"]" } else { line });
+    fs::write(copy.join("Cargo.toml"), lines.collect::<Vec<_>>().join("\n")).unwrap();
+    fs::copy(root.join("Cargo.lock"), copy.join("Cargo.lock")).unwrap();
+    copy
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_all(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// How the simulation caught it, or that it didn't.
+fn caught(copy: &Path, mutant: &Mutant) -> Result<String, String> {
+    let file = Path::new("src").join(mutant.file);
+    let text = fs::read_to_string(source().join(&file)).unwrap();
+    let place = copy.join("operator/core").join(&file);
+    fs::write(&place, text.replacen(mutant.from, mutant.to, 1)).unwrap();
+    let outcome = run(copy);
+    fs::write(&place, text).unwrap();
+    outcome
+}
+
+fn run(copy: &Path) -> Result<String, String> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut cargo = Command::new(cargo);
+    cargo
+        .current_dir(copy)
+        .env("CARGO_TARGET_DIR", copy.join("target"))
+        .env("RUSTFLAGS", "--cap-lints allow");
+    cargo.args(["test", "--release", "--package", "operator-core", "--test", "simulation"]);
+    let built = cargo.arg("--no-run").output().map_err(|e| e.to_string())?;
+    if !built.status.success() {
+        return Err(format!("it does not compile: {}", String::from_utf8_lossy(&built.stderr)));
+    }
+    let told = String::from_utf8_lossy(&built.stderr).into_owned();
+    let binary = told.rsplit_once('(').and_then(|(_, rest)| rest.split_once(')')).map(|(binary, _)| binary);
+    let binary = binary.ok_or_else(|| format!("no binary in {told}"))?;
+    let log = copy.join("run.log");
+    let output = fs::File::create(&log).map_err(|e| e.to_string())?;
+    let mut child = Command::new(copy.join(binary))
+        .args(["no_seed", "--nocapture"])
+        .env("PENSTOCK_SEEDS", SEEDS)
+        .stdout(output.try_clone().map_err(|e| e.to_string())?)
+        .stderr(Stdio::from(output))
+        .spawn()
+        .map_err(|e| e.to_string())?;
+    let begun = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().map_err(|e| e.to_string())? {
+            let log = fs::read_to_string(&log).map_err(|e| e.to_string())?;
+            let how = log.lines().find(|line| line.starts_with("seed ")).unwrap_or("it failed");
+            return if status.success() { Err(format!("{SEEDS} seeds pass")) } else { Ok(how.to_owned()) };
+        }
+        if begun.elapsed() > LIMIT {
+            child.kill().map_err(|e| e.to_string())?;
+            child.wait().map_err(|e| e.to_string())?;
+            return Ok("it never ends".to_owned());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
