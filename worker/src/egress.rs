@@ -32,7 +32,8 @@ use tokio::sync::Notify;
 use crate::counters::DropReason;
 use crate::hub::{Hub, HubStream, State};
 use crate::limits::{
-    CLOSING_MAX, READS_PER_TURN, STUCK_MAX, SWEEP, SWEEPS_PER_VIEWER_CHECK, WRITES_PER_TURN,
+    CLOSING_MAX, READS_PER_TURN, READY_PER_TURN, STUCK_MAX, SWEEP, SWEEPS_PER_VIEWER_CHECK, WRITES_PER_TURN,
+    WRITES_PER_VIEWER,
 };
 use crate::shard::{EndReason, SNAPSHOT_VIEWERS_MAX, StreamSnapshot, ViewerSnapshot};
 
@@ -145,9 +146,12 @@ impl Egress {
             }
             let window = self.hub.close_windows(now);
             let mut busy = false;
-            for key in self.ready.take() {
+            for (turn, key) in self.ready.take().into_iter().enumerate() {
                 busy = true;
                 self.on_ready(key);
+                if turn % READY_PER_TURN == READY_PER_TURN - 1 {
+                    tokio::task::yield_now().await;
+                }
             }
             while let Some(stream) = self.hub.take_due() {
                 busy = true;
@@ -282,7 +286,8 @@ impl Egress {
             if opened {
                 self.begin(viewer, &state);
             }
-            if viewer.blocked.is_none() && self.write(viewer, &state, &mut rounds, &mut written) == Fate::Gone
+            if viewer.blocked.is_none()
+                && self.write(viewer, key, &state, &mut rounds, &mut written) == Fate::Gone
             {
                 gone.push(key);
             }
@@ -298,17 +303,18 @@ impl Egress {
         more.then_some(to - removed)
     }
 
-    /// Writes what waits for one viewer until it is level or its socket is full.
+    /// Writes what waits for one viewer until it is level, its socket is full, or it has had its turn.
     fn write<'a>(
         &self,
         viewer: &mut Viewer,
+        key: usize,
         state: &'a State,
         rounds: &mut [Option<Round<'a>>; 2],
         written: &mut Written,
     ) -> Fate {
         let ring = state.stream.ring();
         let form = viewer.form;
-        loop {
+        for _ in 0..WRITES_PER_VIEWER {
             if let Phase::Waiting { .. } | Phase::Lost | Phase::Paused = viewer.phase
                 && viewer.cursor.is_plain()
             {
@@ -375,6 +381,9 @@ impl Egress {
                 Err(_) => return Fate::Gone,
             }
         }
+        // One that has just come, or is far behind, takes more turns: a long GOP for hundreds at once is seconds of copying.
+        self.ready.put(key);
+        Fate::Stays
     }
 
     /// Puts a viewer that fell out of the ring where its policy wants it.
@@ -498,7 +507,7 @@ impl Egress {
         if fate == Fate::Stays && viewer.blocked.is_none() {
             self.begin(viewer, &state);
             let mut written = Written::default();
-            fate = self.write(viewer, &state, &mut [None, None], &mut written);
+            fate = self.write(viewer, key, &state, &mut [None, None], &mut written);
             self.hub.counters.sends.add(written.sends);
             self.hub.counters.bytes_out.add(written.bytes);
         }

@@ -45,6 +45,13 @@ pub const READS_PER_TURN: usize = 8;
 /// Viewers that are flushed before other tasks get their turn: at 6 µs a send, 1.5 ms.
 pub const WRITES_PER_TURN: usize = 256;
 
+/// Writes to one viewer before others get their turn: at 256 KiB each, 1 MiB. One that is level needs a single one.
+pub const WRITES_PER_VIEWER: usize = 4;
+
+/// Viewers with news of their own (they came, spoke, or are writable again) that are served before other tasks get their turn: at
+/// worst 32 MiB are copied meanwhile, some 10 ms.
+pub const READY_PER_TURN: usize = 32;
+
 /// How often a shard looks at deadlines.
 pub const SWEEP: Duration = Duration::from_millis(100);
 

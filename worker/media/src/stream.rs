@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use crate::budget::Budget;
 use crate::frame::{Frame, Kind, Track};
-use crate::limits::{HOLDER_HEARD, PICTURES_WAIT, SECOND_TRACK_WAIT};
+use crate::limits::{COPIED_BYTES_MAX, HOLDER_HEARD, PICTURES_WAIT, SECOND_TRACK_WAIT};
 use crate::packed::{Form, Packed, Unpackable};
 use crate::policy::{OnDuplicate, PublishPolicy};
 use crate::ring::{Bounds, Ring};
@@ -347,7 +347,10 @@ impl Stream {
         self.holder.is_some()
     }
 
-    fn keep(&mut self, frame: Frame, dts_ms: i64, start: Option<Arc<Tracks>>, now: Duration) -> Pushed {
+    fn keep(&mut self, mut frame: Frame, dts_ms: i64, start: Option<Arc<Tracks>>, now: Duration) -> Pushed {
+        if frame.payload.len() <= COPIED_BYTES_MAX {
+            frame.payload = Bytes::copy_from_slice(&frame.payload);
+        }
         let picture = frame.codec.track() == Track::Video;
         let is_start = start.is_some();
         let timestamp = self.timeline.wire(dts_ms);
