@@ -1,6 +1,7 @@
 //! The cache folder: downloaded tools and made clips. It is outside of the checkout; `PENSTOCK_CACHE` moves it.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::{env, fs, io, process};
 
 /// A folder of the cache, made if it is not there.
@@ -18,16 +19,18 @@ pub fn folder(name: &str) -> PathBuf {
 
 /// The file `name` in the folder `within`; `make` writes it, under another name first, if it is not there.
 ///
-/// Two processes that make it at once both succeed: the last rename wins, and both wrote the same.
+/// Two tests that make it at once both succeed: the last rename wins, and both wrote the same.
 pub fn file<E: From<io::Error>>(
     within: &str,
     name: &str,
     make: impl FnOnce(&Path) -> Result<(), E>,
 ) -> Result<PathBuf, E> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
     let path = folder(within).join(name);
     if !path.exists() {
         // The ending is kept: ffmpeg chooses a container by it.
-        let unfinished = folder(within).join(format!("unfinished-{}-{name}", process::id()));
+        let nth = NEXT.fetch_add(1, Ordering::Relaxed);
+        let unfinished = folder(within).join(format!("unfinished-{}-{nth}-{name}", process::id()));
         make(&unfinished)?;
         fs::rename(&unfinished, &path)?;
     }
