@@ -50,7 +50,10 @@ pub(crate) async fn publish(
             stream.counters().drop_one(DropReason::Protocol);
             EndReason::Protocol
         }
-        End::Left => EndReason::Left,
+        End::Left => {
+            publisher.give_up(EndReason::Left);
+            return see_off(&socket, &mut session).await;
+        }
     };
     // The path is free before the peer hears that it is, so that it may come back at once.
     publisher.give_up(reason);
@@ -173,31 +176,55 @@ pub(crate) async fn last_words(socket: &TcpStream, session: &mut Session) {
     close_with(socket, &words, REFUSAL_DEADLINE).await;
 }
 
+/// Writes what the session still has to say and leaves it to the peer to close, for as long as a refusal may take. One that said
+/// goodbye is still busy with it: GStreamer calls a connection that is closed before an error.
+async fn see_off(socket: &TcpStream, session: &mut Session) {
+    let mut words = vec![];
+    while let Some(more) = session.poll_transmit() {
+        words.extend_from_slice(&more);
+    }
+    let closing = async {
+        write_all(socket, &words).await?;
+        until_closed(socket).await
+    };
+    // It is over in each case.
+    let _ = tokio::time::timeout(REFUSAL_DEADLINE, closing).await;
+}
+
 /// Writes `words`, says that no more come, and waits until the peer closes: closing first, with unread bytes about, would reset the
 /// connection and take the words with it.
 pub(crate) async fn close_with(socket: &TcpStream, words: &[u8], deadline: Duration) {
     let closing = async {
-        let mut rest = words;
-        while !rest.is_empty() {
-            socket.writable().await?;
-            match socket.try_write(rest) {
-                Ok(written) => rest = &rest[written..],
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
-        }
+        write_all(socket, words).await?;
         socket2::SockRef::from(socket).shutdown(std::net::Shutdown::Write)?;
-        let mut ignored = [0; 1024];
-        loop {
-            socket.readable().await?;
-            match socket.try_read(&mut ignored) {
-                Ok(0) => return Ok(()),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
-        }
+        until_closed(socket).await
     };
     // Whatever goes wrong, or takes too long: the socket closes when it is dropped.
     let _ = tokio::time::timeout(deadline, closing).await;
+}
+
+async fn write_all(socket: &TcpStream, mut rest: &[u8]) -> io::Result<()> {
+    while !rest.is_empty() {
+        socket.writable().await?;
+        match socket.try_write(rest) {
+            Ok(written) => rest = &rest[written..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Reads and forgets until the peer closes.
+async fn until_closed(socket: &TcpStream) -> io::Result<()> {
+    let mut ignored = [0; 1024];
+    loop {
+        socket.readable().await?;
+        match socket.try_read(&mut ignored) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
