@@ -244,14 +244,10 @@ impl Demux {
         match head {
             Head::Short(_) => {}
             Head::None => self.overrun(&bytes, counters),
-            Head::Broken => {
-                counters.drop(Dropped::Malformed, 1);
-                self.state = State::Lost;
-            }
+            Head::Broken => self.search_in(&bytes[1..], counters),
             Head::Mpeg1 => {
                 self.refuse("MPEG-1 system stream");
-                counters.drop(Dropped::Malformed, 1);
-                self.state = State::Lost;
+                self.search_in(&bytes[1..], counters);
             }
             Head::Pack { .. } => self.sign(Sign::Pack, counters),
             Head::Map { .. } => self.take_map(&bytes),
@@ -263,15 +259,21 @@ impl Demux {
     /// No unit stands where the last one ended: its length was too short, or bytes are missing. If it was video, what follows
     /// may well be the rest of it, up to the next unit, which can't be mistaken.
     fn overrun(&mut self, bytes: &[u8], counters: &mut Counters) {
-        counters.drop(Dropped::Malformed, 1);
         if self.video.is_open() {
+            counters.drop(Dropped::Malformed, 1);
             let rest = self.video(bytes, None, counters);
             self.head.extend_from_slice(rest);
         } else {
-            self.state = State::Lost;
-            self.head.extend_from_slice(bytes);
-            self.trim(counters);
+            self.search_in(bytes, counters);
         }
+    }
+
+    /// Looks for a unit in bytes that were taken for a head, and on.
+    fn search_in(&mut self, bytes: &[u8], counters: &mut Counters) {
+        counters.drop(Dropped::Malformed, 1);
+        self.state = State::Lost;
+        self.head.extend_from_slice(bytes);
+        self.trim(counters);
     }
 
     fn take_map(&mut self, unit: &[u8]) {

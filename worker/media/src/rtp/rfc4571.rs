@@ -164,10 +164,13 @@ impl Deframer {
 
     /// Keeps the bound: what no packet can begin in any more is dropped.
     fn forget(&mut self, counters: &mut Counters) {
+        let mut surplus = self.buffer.len().saturating_sub(DEFRAME_BYTES_MAX);
+        if surplus == 0 && self.guesses.len() < DEFRAME_GUESSES_MAX {
+            return;
+        }
         // What ended before here was followed by nothing.
         self.guesses = self.guesses.split_off(&self.looked.saturating_sub(4));
-        let mut surplus = self.buffer.len().saturating_sub(DEFRAME_BYTES_MAX);
-        if self.guesses.len() >= DEFRAME_GUESSES_MAX {
+        if self.guesses.len() > DEFRAME_GUESSES_MAX / 2 {
             // A full list is noise: the newer half is as good as all.
             let mut begins: Vec<usize> = self.guesses.values().map(|guess| guess.begin).collect();
             begins.sort_unstable();
