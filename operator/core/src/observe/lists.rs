@@ -24,6 +24,10 @@ impl State {
                 for (name, uid) in gone {
                     self.lose_pool(&name, &uid);
                 }
+                // It may come before or after the list of streams that shows that the API went back.
+                if self.went_back {
+                    self.take_passed_over_pools();
+                }
             }
             Listed::Nodes { names } => {
                 let gone: Vec<NodeName> =

@@ -64,8 +64,7 @@ impl World {
                     self.judge_claim(replica, &stream, recorded, status);
                 }
             }
-            Action::WritePool { id: _, uid, name: _, resource_version: _, status } => {
-                self.judge_one_write(replica, uid);
+            Action::WritePool { id: _, uid: _, name: _, resource_version: _, status } => {
                 self.judge_leads(replica, "a pool's status write");
                 self.judge_sum(status);
             }

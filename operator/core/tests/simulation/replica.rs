@@ -145,6 +145,9 @@ impl Seen {
             }
             Event::StreamGone { uid } => {
                 self.gone.insert(uid.clone());
+                // Only a restored backup brings it back, and then with fewer epochs than it had.
+                self.recorded.retain(|stream, _| stream.uid != *uid);
+                self.granted.retain(|stream, _| stream.uid != *uid);
             }
             Event::PoolSeen(pool) => {
                 self.pools_seen.insert(pool.name.clone(), (**pool).clone());

@@ -205,12 +205,8 @@ impl Worker {
         let mut reports = Vec::new();
         for (uid, run) in &self.running {
             let stream = StreamRef::new(uid.clone(), run.epoch);
-            if run.publisher.is_some() {
-                reports.push(publisher(stream.clone(), run.publisher.clone()));
-            }
-            if run.live {
-                reports.push(Report::Media { stream, live: true });
-            }
+            reports.push(publisher(stream.clone(), run.publisher.clone()));
+            reports.push(Report::Media { stream, live: run.live });
         }
         reports
     }
