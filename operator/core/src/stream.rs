@@ -44,6 +44,8 @@ pub(crate) struct Stream {
     pub(crate) retry_at: Option<Duration>,
     pub(crate) publisher: Option<Publisher>,
     pub(crate) live: bool,
+    /// Its worker has said so since the last inventory.
+    pub(crate) heard: bool,
     /// Why the last publisher ended, in the worker's word.
     pub(crate) ended: Option<Arc<str>>,
     /// Since when there has been no media.
@@ -175,6 +177,7 @@ impl Stream {
             publisher: status.publisher.clone(),
             // Its worker says so again in its next session, or that it is otherwise.
             live: status.conditions.get(&ConditionType::Live).is_some_and(|condition| condition.status),
+            heard: false,
             ended: None,
             quiet_since: now,
             idle: false,

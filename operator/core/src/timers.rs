@@ -16,6 +16,8 @@ pub(crate) enum Timer {
     Unheard(NodeName),
     /// A worker owes the inventory that was asked for.
     InventoryDue(NodeName),
+    /// A worker has had time to say, after an inventory, what is live.
+    MediaDue(NodeName),
     /// A host with quarantined numbers is to be scanned again.
     ScanDue(NodeName),
     /// A worker owes the answer to a command about this claim.

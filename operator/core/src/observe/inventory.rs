@@ -53,6 +53,7 @@ impl State {
         self.settle_contested(&name, &sockets, now);
         self.note_closed_before(&name, &closed, now);
         self.judge_scan(&name, now);
+        self.await_media(&name, now);
 
         let Some(worker) = self.worker_mut(&name) else { return };
         let newly = !worker.known;

@@ -176,6 +176,7 @@ impl State {
         };
         stream.ended = if publisher.is_none() && !reason.is_empty() { Some(reason) } else { None };
         stream.publisher = publisher;
+        stream.heard = true;
         self.dirty.statuses.insert(key.uid.clone());
     }
 
@@ -191,8 +192,47 @@ impl State {
             stream.quiet_since = now.mono;
         }
         stream.live = live;
+        stream.heard = true;
         self.arm_quiet(&key.uid, now);
         self.dirty.statuses.insert(key.uid.clone());
+    }
+
+    /// After an inventory a worker says what is live there. What it does not name has ended unheard.
+    pub(crate) fn await_media(&mut self, name: &NodeName, now: Now) {
+        let Some(node) = self.nodes.get(name) else { return };
+        let mut unsaid = false;
+        for key in &node.claims {
+            let Some(stream) =
+                self.streams.get_mut(&key.uid).filter(|stream| stream.claim == Some(key.epoch))
+            else {
+                continue;
+            };
+            stream.heard = !stream.live && stream.publisher.is_none();
+            unsaid |= !stream.heard;
+        }
+        if unsaid {
+            self.timers.set(Timer::MediaDue(name.clone()), now.mono + self.config.answer_after);
+        }
+    }
+
+    /// Ends what a worker did not say after its inventory. One that is not heard by now says it in its next session.
+    pub(crate) fn end_unsaid_media(&mut self, name: &NodeName, now: Now) {
+        let Some(node) = self.nodes.get(name) else { return };
+        if node.worker.as_ref().is_none_or(|worker| worker.session.is_none()) {
+            return;
+        }
+        for key in node.claims.clone() {
+            let Some(stream) = self.streams.get_mut(&key.uid) else { continue };
+            if stream.heard || stream.claim != Some(key.epoch) {
+                continue;
+            }
+            stream.heard = true;
+            stream.live = false;
+            stream.publisher = None;
+            stream.quiet_since = now.mono;
+            self.arm_quiet(&key.uid, now);
+            self.dirty.statuses.insert(key.uid.clone());
+        }
     }
 
     /// The next time that this stream may have been without media too long.

@@ -19,6 +19,7 @@ impl State {
                 Timer::Silent(node) => self.judge_silence(&node, now),
                 Timer::Unheard(node) => self.judge_unheard(&node),
                 Timer::InventoryDue(node) => self.miss_inventory(&node, now),
+                Timer::MediaDue(node) => self.end_unsaid_media(&node, now),
                 Timer::ScanDue(node) => self.scan_again(&node, now),
                 Timer::AnswerDue(claim) => self.miss_answer(&claim),
                 Timer::Quiet(uid) => self.judge_quiet(&uid, now),

@@ -95,6 +95,7 @@ fn step(world: &mut World, line: &str) {
         ["worker", name, "speaks"] => world.mute(name, false),
         ["worker", name, "lost"] => world.lose_worker(name),
         ["worker", name, "forgets", stream] => world.forget(name, stream),
+        ["worker", name, "hushes", stream] => world.hush(name, stream),
         ["worker", name, "binds", stream] => {
             let port = step.number("port").map(|port| u16::try_from(port).expect("a port has 16 bits"));
             world.bind_stray(name, stream, step.number("epoch").unwrap_or(1), port);

@@ -37,6 +37,8 @@ struct Worker {
     sequence: u64,
     open: BTreeMap<StreamRef, Option<Ports>>,
     leaks: BTreeSet<u16>,
+    /// What was last said of a stream's publisher and media.
+    said: BTreeMap<StreamRef, (Option<Publisher>, bool)>,
     closed: Vec<(Duration, StreamRef, Vec<u16>)>,
     watched: Vec<PortRange>,
     mute: bool,
@@ -482,6 +484,12 @@ impl World {
         worker.open.retain(|key, _| key.uid != uid);
     }
 
+    /// Its publisher leaves while nobody listens.
+    pub(crate) fn hush(&mut self, name: &str, stream: &str) {
+        let key = self.key(stream);
+        *self.said(name, &key) = (None, false);
+    }
+
     /// The worker has a stream open that nobody gave to it.
     pub(crate) fn bind_stray(&mut self, name: &str, stream: &str, epoch: u64, port: Option<u16>) {
         let uid = self
@@ -526,12 +534,14 @@ impl World {
         });
         let reason = if here { "" } else { "connection closed" };
         let name = self.owner(&key);
+        self.said(&name, &key).0 = publisher.clone();
         self.report(&name, Report::Publisher { stream: key, publisher, reason: reason.into() });
     }
 
     pub(crate) fn media(&mut self, stream: &str, live: bool) {
         let key = self.key(stream);
         let name = self.owner(&key);
+        self.said(&name, &key).1 = live;
         self.report(&name, Report::Media { stream: key, live });
     }
 
@@ -551,6 +561,10 @@ impl World {
                 own: true,
             },
         );
+    }
+
+    fn said(&mut self, name: &str, key: &StreamRef) -> &mut (Option<Publisher>, bool) {
+        self.workers.get_mut(name).expect("the worker is there").said.entry(key.clone()).or_default()
     }
 
     fn uid(&self, stream: &str) -> Uid {
@@ -697,7 +711,26 @@ impl World {
             worker.open.len(),
             worker.sequence
         ));
+        let said: Vec<_> = worker
+            .said
+            .iter()
+            .filter(|(key, _)| worker.open.contains_key(*key))
+            .map(|(key, said)| (key.clone(), said.clone()))
+            .collect();
         self.event(Event::Inventory { session, inventory });
+        for (stream, (publisher, live)) in said {
+            if let Some(publisher) = publisher {
+                let report = Report::Publisher {
+                    stream: stream.clone(),
+                    publisher: Some(publisher),
+                    reason: "".into(),
+                };
+                self.event(Event::Report { session, report });
+            }
+            if live {
+                self.event(Event::Report { session, report: Report::Media { stream, live } });
+            }
+        }
     }
 
     fn holders(&self, name: &str) -> Vec<Holder> {
