@@ -140,9 +140,14 @@ impl Connection {
             }
             Err(e) => return Err(e),
         };
-        self.client
-            .receive(Bytes::copy_from_slice(&buffer[..n]), self.begun.elapsed())
-            .map_err(io::Error::other)?;
+        match self.client.receive(Bytes::copy_from_slice(&buffer[..n]), self.begun.elapsed()) {
+            Ok(()) => {}
+            // Told like any other status: the connection itself goes on until one side closes it.
+            Err(media::rtmp::Error::Refused { code, description }) => {
+                self.events.push_back(ClientEvent::Status { code, description });
+            }
+            Err(e) => return Err(io::Error::other(e)),
+        }
         self.events.extend(std::iter::from_fn(|| self.client.poll_event()));
         self.flush()
     }
