@@ -55,8 +55,8 @@ pub(crate) const SHOWN_EVENTS: usize = 1000;
 /// A worker that was asked to end is killed after this, so that Ctrl-C takes less than a second in all.
 pub(crate) const WORKER_END: Duration = Duration::from_millis(700);
 
-/// At the start the streams wait this long for the worker's hello; then they are told that there is no worker.
-pub(crate) const FIRST_HELLO: Duration = Duration::from_secs(1);
+/// At the start the streams wait this long for the worker's inventory; then they are told that there is no worker.
+pub(crate) const FIRST_INVENTORY: Duration = Duration::from_secs(1);
 
 /// A worker that ended by itself is started again at once; one that ends within this time of its start waits longer each time.
 pub(crate) const WORKER_STEADY: Duration = Duration::from_secs(5);

@@ -28,6 +28,9 @@ use tonic::{Request, Response, Status, Streaming, service::interceptor::Intercep
 
 use crate::{convert, limits, yaml::sha256};
 
+#[cfg(test)]
+mod tests;
+
 /// All open sessions.
 #[derive(Clone)]
 pub(crate) struct Sessions(Arc<Inner>);
@@ -41,6 +44,8 @@ struct Inner {
     /// Where the newest worker's admin pages are.
     pages: watch::Sender<Option<SocketAddr>>,
     greeted: AtomicBool,
+    /// Turns true with the first inventory of a worker.
+    reported: watch::Sender<bool>,
 }
 
 struct Open {
@@ -55,14 +60,15 @@ impl Sessions {
         pages: watch::Sender<Option<SocketAddr>>,
     ) -> Self {
         let (next, greeted) = (AtomicU64::new(1), AtomicBool::new(false));
-        Self(Arc::new(Inner { events, own_ports, open: Mutex::default(), next, pages, greeted }))
+        let reported = watch::Sender::new(false);
+        Self(Arc::new(Inner { events, own_ports, open: Mutex::default(), next, pages, greeted, reported }))
     }
 
     /// Serves sessions on the listener to whoever has the token. Ends with the process.
     pub(crate) async fn serve(
         self,
         listener: TcpListener,
-        token: &str,
+        token: String,
     ) -> Result<(), tonic::transport::Error> {
         let control = ControlServer::new(self).max_decoding_message_size(limits::MESSAGE_BYTES);
         let expected = sha256(format!("Bearer {token}").as_bytes());
@@ -94,6 +100,12 @@ impl Sessions {
     /// How many are open.
     pub(crate) fn count(&self) -> usize {
         self.open().len()
+    }
+
+    /// Waits for the first inventory of a worker, with which streams can be given to it.
+    pub(crate) async fn first_inventory(&self) {
+        // The sender is in `self`, so the wait does not end without it.
+        let _ = self.0.reported.subscribe().wait_for(|reported| *reported).await;
     }
 
     /// Whether any worker has ever said hello.
@@ -154,8 +166,12 @@ impl Sessions {
                 hello.listener_ports.extend(&self.0.own_ports);
                 tracing::info!(%session, worker = %hello.worker, boot = %hello.boot, "worker is here");
             }
+            let inventory = matches!(event, Event::Inventory { .. });
             if self.0.events.send(event).await.is_err() {
                 return "the operator ends".to_owned();
+            }
+            if inventory {
+                self.0.reported.send_replace(true);
             }
         }
     }

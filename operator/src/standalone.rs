@@ -147,7 +147,7 @@ async fn serve(args: Standalone, ready: Ready) -> Result<ExitCode, StartError> {
     tasks.spawn(run::run(Config::standalone(), received, asked, drivers));
     let watch = Watch::new(&args.dir).map_err(system("can't watch the folder"))?;
     let folder = Folder::new(args.dir.clone(), store.clone(), log.clone());
-    tasks.spawn(feed(folder, watch, store.clone(), pages.clone(), events));
+    tasks.spawn(feed(folder, watch, store.clone(), sessions.clone(), events));
     let listener = tokio::net::TcpListener::from_std(ready.admin).map_err(system("admin"))?;
     let pages = Pages {
         store: store.clone(),
@@ -188,7 +188,7 @@ async fn serve(args: Standalone, ready: Ready) -> Result<ExitCode, StartError> {
 }
 
 async fn serve_sessions(sessions: Sessions, listener: tokio::net::TcpListener, token: String) {
-    if let Err(error) = sessions.serve(listener, &token).await {
+    if let Err(error) = sessions.serve(listener, token).await {
         tracing::error!("sessions with workers: {error}");
     }
 }
@@ -198,19 +198,23 @@ async fn feed(
     mut folder: Folder,
     watch: Watch,
     store: store::Shared,
-    mut worker: watch::Receiver<Option<SocketAddr>>,
+    sessions: Sessions,
     events: mpsc::Sender<Event>,
 ) {
-    // The worker says hello in a moment. Before that there is nobody to give a stream to, and no sense in saying so.
-    let _ = timeout(limits::FIRST_HELLO, worker.wait_for(Option::is_some)).await;
     let name = NodeName::from(NODE);
     let node =
         NodeObject { name: name.clone(), labels: Default::default(), ready: true, unschedulable: false };
-    let mut first = vec![Event::Lead { floor: Term(0) }, Event::NodeSeen(node)];
-    first.extend(folder.scan(Instant::now()));
-    first.extend(store.lock().lists());
-    first.push(Event::Listed(Listed::Nodes { names: [name].into() }));
-    for event in first {
+    let nodes = Event::Listed(Listed::Nodes { names: [name].into() });
+    for event in [Event::Lead { floor: Term(0) }, Event::NodeSeen(node), nodes] {
+        if events.send(event).await.is_err() {
+            return;
+        }
+    }
+    // The worker is here in a moment. Before that there is nobody to give a stream to, and no sense in saying so of each.
+    let _ = timeout(limits::FIRST_INVENTORY, sessions.first_inventory()).await;
+    let mut objects = folder.scan(Instant::now());
+    objects.extend(store.lock().lists());
+    for event in objects {
         if events.send(event).await.is_err() {
             return;
         }

@@ -69,7 +69,7 @@ fn mistakes_name_the_object_the_field_and_the_remedy() {
         (
             "{name: a}",
             "{name: a, label: {}}",
-            "- MediaStream default/a: metadata.label: is not a field that is known here: check its spelling and indentation, or remove it",
+            "- MediaStream default/a: metadata.label: is not a field that is known here: remove it",
         ),
         (
             "push: {}",
@@ -79,7 +79,7 @@ fn mistakes_name_the_object_the_field_and_the_remedy() {
         (
             "spec:",
             "sepc:",
-            "- MediaStream default/a: sepc: is not a field that is known here: check its spelling and indentation, or remove it; missing field `spec`: add it",
+            "- MediaStream default/a: sepc: is not a field that is known here: write spec; missing field `spec`: add it",
         ),
     ] {
         assert_eq!(read(&STREAM.replace(change, with)), said, "{change} -> {with}");
