@@ -32,7 +32,11 @@ impl Page {
             admin.shards.iter().map(|shard| read(&shard.counters)).chain([read(&admin.front)]).sum()
         };
         self.gauge("penstock_viewers", "Viewers, waiting ones too.", sum(|c| c.viewers.value()))?;
-        self.gauge("penstock_worker_streams", "Streams assigned to this worker.", sum(|c| c.streams.value()))?;
+        self.gauge(
+            "penstock_worker_streams",
+            "Streams assigned to this worker.",
+            sum(|c| c.streams.value()),
+        )?;
         self.counter(
             "penstock_frames_in_total",
             "Frames taken from publishers.",
