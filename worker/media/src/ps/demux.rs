@@ -95,20 +95,7 @@ impl Demux {
     /// Takes the payload of the next RTP packet, its time on the endless 90 kHz clock and its marker bit. Bytes may be cut
     /// between packets anywhere.
     pub fn push(&mut self, payload: &[u8], rtp: i64, marker: bool, now: Duration, counters: &mut Counters) {
-        let mut input = payload;
-        while !input.is_empty() {
-            input = match self.state {
-                State::Noise | State::Lost => self.search(input, counters),
-                State::Head => self.head(input, rtp, counters),
-                State::Video(left) => self.video(input, left, counters),
-                State::Audio(left) => self.audio(input, left, counters),
-                State::Skip(left) => {
-                    let (_, rest) = input.split_at(left.min(input.len()));
-                    self.state = after(left, input.len() - rest.len(), State::Skip);
-                    rest
-                }
-            };
-        }
+        self.take(payload, rtp, counters);
         if marker {
             self.sign(Sign::Marker, counters);
             if self.state == State::Audio(None) {
@@ -130,6 +117,22 @@ impl Demux {
 
     fn is_in_picture(&self) -> bool {
         matches!(self.state, State::Video(Some(_)))
+    }
+
+    fn take(&mut self, mut input: &[u8], rtp: i64, counters: &mut Counters) {
+        while !input.is_empty() {
+            input = match self.state {
+                State::Noise | State::Lost => self.search(input, counters),
+                State::Head => self.head(input, rtp, counters),
+                State::Video(left) => self.video(input, left, counters),
+                State::Audio(left) => self.audio(input, left, counters),
+                State::Skip(left) => {
+                    let (_, rest) = input.split_at(left.min(input.len()));
+                    self.state = after(left, input.len() - rest.len(), State::Skip);
+                    rest
+                }
+            };
+        }
     }
 
     /// Bytes are missing here.
@@ -243,11 +246,11 @@ impl Demux {
         self.state = State::Head;
         match head {
             Head::Short(_) => {}
-            Head::None => self.overrun(&bytes, counters),
-            Head::Broken => self.search_in(&bytes[1..], counters),
+            Head::None => self.overrun(&bytes, rtp, counters),
+            Head::Broken => self.search_in(&bytes[1..], rtp, counters),
             Head::Mpeg1 => {
                 self.refuse("MPEG-1 system stream");
-                self.search_in(&bytes[1..], counters);
+                self.search_in(&bytes[1..], rtp, counters);
             }
             Head::Pack { .. } => self.sign(Sign::Pack, counters),
             Head::Map { .. } => self.take_map(&bytes),
@@ -258,22 +261,21 @@ impl Demux {
 
     /// No unit stands where the last one ended: its length was too short, or bytes are missing. If it was video, what follows
     /// may well be the rest of it, up to the next unit, which can't be mistaken.
-    fn overrun(&mut self, bytes: &[u8], counters: &mut Counters) {
+    fn overrun(&mut self, bytes: &[u8], rtp: i64, counters: &mut Counters) {
         if self.video.is_open() {
             counters.drop(Dropped::Malformed, 1);
             let rest = self.video(bytes, None, counters);
             self.head.extend_from_slice(rest);
         } else {
-            self.search_in(bytes, counters);
+            self.search_in(bytes, rtp, counters);
         }
     }
 
-    /// Looks for a unit in bytes that were taken for a head, and on.
-    fn search_in(&mut self, bytes: &[u8], counters: &mut Counters) {
+    /// Looks for a unit in bytes that were taken for a head, and on. They are 14 at most, so this goes no deeper than that.
+    fn search_in(&mut self, bytes: &[u8], rtp: i64, counters: &mut Counters) {
         counters.drop(Dropped::Malformed, 1);
         self.state = State::Lost;
-        self.head.extend_from_slice(bytes);
-        self.trim(counters);
+        self.take(bytes, rtp, counters);
     }
 
     fn take_map(&mut self, unit: &[u8]) {

@@ -112,9 +112,6 @@ fn pes(id: u8, bytes: &[u8]) -> Head {
     }
     let Some(&more) = bytes.get(8) else { return Head::Short(9) };
     let all = 9 + usize::from(more);
-    if bytes.len() < all {
-        return Head::Short(all);
-    }
     let payload = match length(bytes).unwrap_or(0) {
         0 => None,
         length => match (length + 6).checked_sub(all) {
@@ -122,6 +119,9 @@ fn pes(id: u8, bytes: &[u8]) -> Head {
             None => return Head::Broken,
         },
     };
+    if bytes.len() < all {
+        return Head::Short(all);
+    }
     // PTS_DTS_flags, and room for what they promise.
     let fields = &bytes[9..all];
     let (pts, dts) = match (bytes[7] >> 6, fields.len()) {
