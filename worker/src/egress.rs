@@ -580,11 +580,8 @@ impl Egress {
                             viewer.phase = Phase::Paused;
                         }
                     }
-                    Some(ViewerEvent::Resume) => {
-                        if viewer.phase == Phase::Paused {
-                            self.go_on(viewer, state);
-                        }
-                    }
+                    Some(ViewerEvent::Resume) if viewer.phase == Phase::Paused => self.go_on(viewer, state),
+                    Some(ViewerEvent::Resume) => {}
                 }
                 heard
             }
