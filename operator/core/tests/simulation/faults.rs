@@ -400,6 +400,12 @@ impl World {
             self.truth.restored(&lost);
             self.api.up = false;
             self.after(5000, 6000, Item::Mend(Mend::ApiUp));
+            // Every connection to it broke.
+            for replica in 0..self.replicas.len() {
+                for kind in Kind::ALL {
+                    self.relist(replica, kind, None);
+                }
+            }
         }
     }
 

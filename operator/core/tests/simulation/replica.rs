@@ -148,6 +148,7 @@ impl Seen {
                 // Only a restored backup brings it back, and then with fewer epochs than it had.
                 self.recorded.retain(|stream, _| stream.uid != *uid);
                 self.granted.retain(|stream, _| stream.uid != *uid);
+                self.writes.values_mut().filter(|note| note.uid == *uid).for_each(|note| note.former = true);
             }
             Event::PoolSeen(pool) => {
                 self.pools_seen.insert(pool.name.clone(), (**pool).clone());

@@ -710,7 +710,8 @@ impl World {
     }
 
     fn record_term(&mut self, replica: usize, incarnation: u64, term: Term) {
-        if !self.replicas[replica].leading {
+        // What an earlier leadership asked for ended with it.
+        if !self.replicas[replica].leading || self.replicas[replica].core.term() != term {
             return;
         }
         if !self.api.up || (!self.faults.calm && self.rng.chance(15)) {
