@@ -261,6 +261,7 @@ pub fn send(options: &Options, clip: &Clip) -> Result<Sent, String> {
         link.rtcp(&rtcp::goodbye(options.ssrc))?;
     }
     (sent.packets, sent.lost) = (link.sent, link.lost);
+    link.close();
     Ok(sent)
 }
 

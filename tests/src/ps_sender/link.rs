@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io::Write;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -84,6 +84,17 @@ impl Link {
     /// Sends all that is late.
     pub(super) fn flush(&mut self) -> Result<(), String> {
         self.release(u64::MAX)
+    }
+
+    /// Says over TCP that no more comes, and waits until the receiver has closed. A plain close would reset the connection when
+    /// receiver reports lie unread, and take what the receiver has not read yet with it.
+    pub(super) fn close(self) {
+        if let Wire::Tcp(mut stream) = self.wire {
+            // The receiver may have closed first; it is over in each case.
+            let _ = stream.shutdown(Shutdown::Write);
+            let _ = stream.set_read_timeout(Some(PATIENCE));
+            let _ = std::io::copy(&mut stream, &mut std::io::sink());
+        }
     }
 
     fn release(&mut self, up_to: u64) -> Result<(), String> {

@@ -1,0 +1,173 @@
+//! GB28181 media: PS in RTP over TCP passive and over UDP, played over RTMP and HTTP-FLV, with all that networks do to it.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tests::clips::{Clip, Pictures, Sound};
+use tests::eventually::{ensure, eventually};
+use tests::nal::{Media, Times, same_from_first_key};
+use tests::player::{self, Viewer};
+use tests::ports::Block;
+use tests::ps_sender::{self, AudioChoice, Options, Sent, Transport, VideoChoice};
+use tests::standalone::{SOON, Standalone, condition, over_rtp, pool};
+use tests::tools::{ffmpeg9, need};
+
+const SSRC: u32 = 200_000_001;
+const SECONDS: u32 = 12;
+
+fn clip(pictures: Pictures) -> Clip {
+    Clip { pictures, sound: Sound::PcmA, seconds: SECONDS, gop_seconds: 2 }
+}
+
+struct Camera {
+    standalone: Standalone,
+    options: Options,
+    clip: ps_sender::Clip,
+    _ports: Block,
+}
+
+impl Camera {
+    fn new(transport: Transport, pictures: Pictures) -> Camera {
+        let ports = Block::take(20);
+        let kind = match transport {
+            Transport::Tcp => "TCPPassive",
+            Transport::Udp => "UDP",
+        };
+        let cam = over_rtp(
+            "cam",
+            &format!("transport: {kind}, ssrc: \"{SSRC:010}\""),
+            "  publish: {stallTimeout: 2s, resumeWindow: 1s}\n",
+        );
+        let standalone = Standalone::start(&[("pool.yaml", &pool(&ports.range())), ("cam.yaml", &cam)]);
+        let stream = standalone.wait_ready("live/cam");
+        let port = stream["status"]["ports"]["rtp"].as_u64().expect("a leased port is in the status");
+        let to = SocketAddr::from((Ipv4Addr::LOCALHOST, u16::try_from(port).expect("a port")));
+        let file = clip(pictures).file();
+        let clip =
+            ps_sender::read(&file, VideoChoice::Auto, AudioChoice::Auto).expect("ffmpeg reads its own");
+        Camera { standalone, options: Options::new(file, to, transport, SSRC), clip, _ports: ports }
+    }
+
+    fn send(&self) -> JoinHandle<Result<Sent, String>> {
+        let (options, clip) = (self.options.clone(), self.clip.clone());
+        std::thread::spawn(move || ps_sender::send(&options, &clip))
+    }
+
+    /// Sends the clip while a viewer waits for it from the start, and compares.
+    fn arrives(&self) {
+        let viewer = Viewer::waiting(self.standalone.http, "/live/cam.flv");
+        let sender = self.send();
+        let viewer = viewer.join().expect("it plays");
+        let sent = sender.join().expect("the sender does not panic");
+        sent.expect("the clip is sent");
+        self.is_whole(&viewer);
+    }
+
+    fn is_whole(&self, viewer: &Viewer) {
+        let original = Media::of_camera(&self.clip);
+        // The end of the last picture is known when the stream stalls or leaves, at the latest.
+        viewer.wait_end(SOON);
+        let played = viewer.media();
+        if let Err(wrong) = same_from_first_key(&original, &played, Times::Within(1)) {
+            panic!("{wrong}\n{} of {} pictures", played.video.len(), original.video.len());
+        }
+        assert_eq!(played.video.len(), original.video.len(), "it was there from the start");
+    }
+}
+
+fn plays_over_both(transport: Transport, pictures: Pictures) {
+    let camera = Camera::new(transport, pictures);
+    let standalone = &camera.standalone;
+    let program = match pictures {
+        Pictures::H264 => need("ffmpeg"),
+        Pictures::H265 => ffmpeg9(),
+    };
+    let file = standalone.folder.file("rtmp.flv");
+    let mut over_rtmp = player::ffmpeg(&standalone.folder, &program, &standalone.rtmp_url("live/cam"), &file);
+    camera.arrives();
+    over_rtmp.wait_end(SOON);
+    let played = Media::of_file(&file).expect("ffmpeg writes valid FLV");
+    let same = same_from_first_key(&Media::of_camera(&camera.clip), &played, Times::Within(1));
+    assert!(same.is_ok(), "over RTMP: {same:?}");
+}
+
+#[test]
+fn h264_and_g711_over_tcp_passive() {
+    plays_over_both(Transport::Tcp, Pictures::H264);
+}
+
+#[test]
+fn h264_and_g711_over_udp() {
+    plays_over_both(Transport::Udp, Pictures::H264);
+}
+
+#[test]
+fn h265_and_g711_over_tcp_passive() {
+    plays_over_both(Transport::Tcp, Pictures::H265);
+}
+
+#[test]
+fn h265_and_g711_over_udp() {
+    plays_over_both(Transport::Udp, Pictures::H265);
+}
+
+#[test]
+fn tcp_in_pieces_of_one_byte_loses_nothing() {
+    let mut camera = Camera::new(Transport::Tcp, Pictures::H264);
+    camera.options.byte_wise = true;
+    camera.arrives();
+}
+
+#[test]
+fn udp_reordered_by_five_loses_nothing() {
+    let mut camera = Camera::new(Transport::Udp, Pictures::H264);
+    camera.options.reorder = 5;
+    camera.arrives();
+}
+
+#[test]
+fn both_clocks_come_round_and_nothing_is_lost() {
+    for transport in [Transport::Tcp, Transport::Udp] {
+        let mut camera = Camera::new(transport, Pictures::H264);
+        // Four seconds before the wraps.
+        camera.options.clock_offset_rtp = u32::MAX - 4 * 90_000;
+        camera.options.clock_offset_ps = (1 << 33) - 4 * 90_000;
+        camera.arrives();
+    }
+}
+
+#[test]
+fn a_wrong_ssrc_is_dropped_and_counted_and_the_right_one_plays_beside_it() {
+    for transport in [Transport::Tcp, Transport::Udp] {
+        let camera = Camera::new(transport, Pictures::H264);
+        let mut stranger = camera.options.clone();
+        stranger.ssrc += 1;
+        let strangers_clip = camera.clip.clone();
+        let strange = std::thread::spawn(move || ps_sender::send(&stranger, &strangers_clip));
+        eventually("the stranger counted", SOON, || {
+            let dropped = camera.standalone.metric("penstock_dropped_total", &["reason=\"WrongSsrc\""])?;
+            ensure(dropped > 0.0, || format!("{dropped}"))
+        });
+        let stream = camera.standalone.object("/streams", "live/cam").expect("it is there");
+        assert_ne!(condition(&stream, "Live"), "True", "a stranger is no publisher");
+        camera.arrives();
+        // Over TCP the stranger may have been hung up on: an error of its own.
+        let _ = strange.join().expect("the sender does not panic");
+    }
+}
+
+#[test]
+fn noise_before_the_first_pack_and_a_late_map_are_borne() {
+    for transport in [Transport::Tcp, Transport::Udp] {
+        let mut camera = Camera::new(transport, Pictures::H264);
+        camera.options.noise = 3000;
+        let viewer = Viewer::waiting(camera.standalone.http, "/live/cam.flv");
+        let sender = camera.send();
+        let viewer = viewer.join().expect("it plays");
+        viewer.wait_pictures(100, Duration::from_secs(20));
+        drop(viewer);
+        // The clip's end is of no interest.
+        let _ = sender.join().expect("the sender does not panic");
+    }
+}
