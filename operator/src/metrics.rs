@@ -71,7 +71,7 @@ impl Metrics {
                 "penstock_operator_invariant_violations_total",
                 "Invariants found broken; anything but 0 is a defect to report",
             ),
-            sessions: gauge(&registry, "penstock_operator_sessions", "Open sessions with workers"),
+            sessions: gauge(&registry, "penstock_worker_sessions", "Open sessions with workers"),
             restarts: counter(
                 &registry,
                 "penstock_worker_restarts_total",
