@@ -57,6 +57,8 @@ async fn ask(address: SocketAddr, method: Method, uri: &Uri, body: Bytes) -> Res
         .uri(path)
         .header(header::HOST, address.to_string())
         .header(header::CONNECTION, "close")
+        // The worker takes no other body.
+        .header(header::CONTENT_TYPE, "application/json")
         .body(Full::new(body))
         .expect("method, path and host come from a parsed request");
     let exchange = async {
