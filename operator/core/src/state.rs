@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::counters::Counters;
 use crate::event::Listed;
 use crate::ids::{
-    NodeName, ObjectName, Path, PoolName, ResourceVersion, SessionId, StreamRef, Term, Uid, WriteId,
+    Epoch, NodeName, ObjectName, Path, PoolName, ResourceVersion, SessionId, StreamRef, Term, Uid, WriteId,
 };
 use crate::node::Node;
 use crate::pool::Pool;
@@ -40,6 +40,10 @@ pub struct State {
     /// The highest version seen anywhere, and whether a later list was older.
     pub(crate) version_seen: ResourceVersion,
     pub(crate) went_back: bool,
+    /// A list has been older once: records may lack epochs that were used, so none is taken below `epoch_floor` any more.
+    pub(crate) restored: bool,
+    /// The highest epoch of streams that are gone and of what workers tell of.
+    pub(crate) epoch_floor: Epoch,
     pub(crate) streams: BTreeMap<Uid, Stream>,
     pub(crate) pools: BTreeMap<PoolName, Pool>,
     pub(crate) nodes: BTreeMap<NodeName, Node>,
@@ -157,6 +161,8 @@ impl State {
             term_seen: Term(0),
             version_seen: ResourceVersion(0),
             went_back: false,
+            restored: false,
+            epoch_floor: Epoch(0),
             streams: BTreeMap::new(),
             pools: BTreeMap::new(),
             nodes: BTreeMap::new(),

@@ -45,6 +45,8 @@ impl State {
                 }
             }
         }
+        let told = sockets.keys().chain(closed.iter().map(|closed| &closed.stream));
+        self.epoch_floor = told.map(|stream| stream.epoch).fold(self.epoch_floor, Epoch::max);
         self.note_holders(&name, holders, host);
         self.end_leaks(&name, &leaks, &sockets, now);
         self.compare_claims(&name, sequence, &sockets, &closed, now);

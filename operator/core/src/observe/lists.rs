@@ -56,6 +56,7 @@ impl State {
         self.went_back = version < self.version_seen;
         self.version_seen = self.version_seen.max(version);
         if self.went_back {
+            self.restored = true;
             self.emit_installation(
                 Reason::ListWentBack,
                 format!(

@@ -136,7 +136,9 @@ impl State {
         if let Some(epoch) = self.streams.get(uid).and_then(|stream| stream.claim) {
             self.revoke(&StreamRef::new(uid.clone(), epoch), Reason::Deleted, now);
         }
-        self.streams.remove(uid);
+        if let Some(stream) = self.streams.remove(uid) {
+            self.epoch_floor = self.epoch_floor.max(stream.epoch);
+        }
         self.stranded.remove(uid);
         self.held_absent.remove(uid);
         self.dirty.streams.remove(uid);
