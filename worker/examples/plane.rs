@@ -1,4 +1,9 @@
 //! The media plane alone, for measurements: `plane RTMP_ADDR HTTP_ADDR PATH...` publishes each path until it is killed.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test stops where its world is not as it set it up"
+)]
 
 #[path = "../tests/common/mod.rs"]
 #[allow(dead_code, unreachable_pub, clippy::unwrap_used)]

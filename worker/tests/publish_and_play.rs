@@ -1,4 +1,9 @@
 //! Publishers and viewers on real sockets of a media plane in this process.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test stops where its world is not as it set it up"
+)]
 
 mod common;
 

@@ -124,8 +124,10 @@ impl Bench {
 
     fn media(&mut self, round: u64) {
         let (stream, session) = self.key(round);
-        self.pending
-            .push_back(Event::Report { session, report: Report::Media { stream, live: round % 2 == 0 } });
+        self.pending.push_back(Event::Report {
+            session,
+            report: Report::Media { stream, live: round.is_multiple_of(2) },
+        });
     }
 
     fn beat(&mut self, round: u64) {
@@ -277,7 +279,7 @@ fn pool(range: PortRange) -> PoolObject {
 }
 
 fn stream(number: u64, version: u64) -> StreamObject {
-    let source = if number % 2 == 0 {
+    let source = if number.is_multiple_of(2) {
         Source::Push { protocols: vec![PushProtocol::Rtmp] }
     } else {
         let (transport, ssrc_policy) = (RtpTransport::Udp, SsrcPolicy::Learn);

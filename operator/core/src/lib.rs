@@ -6,6 +6,11 @@
 //!
 //! `next_deadline` says when `plan` wants to be called though nothing happens.
 
+#![allow(
+    clippy::duplicated_attributes,
+    reason = "the columns of a CRD are all called `printcolumn`; the lint takes them for one"
+)]
+
 pub mod action;
 pub mod api;
 pub mod check;

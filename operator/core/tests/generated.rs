@@ -1,4 +1,9 @@
 //! The files in manifests/ are what the code says: CRDs are generated (UPDATE=1 rewrites them), examples are accepted.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test stops where its world is not as it set it up"
+)]
 
 use std::{
     fs,

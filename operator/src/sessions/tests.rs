@@ -70,7 +70,7 @@ fn hello() -> Body {
 async fn without_the_token_there_is_no_session() {
     let world = world().await;
     for token in ["", "Secret", "secret2"] {
-        let refused = world.open(token, vec![hello()]).await.err().expect("no session");
+        let refused = world.open(token, vec![hello()]).await.expect_err("no session");
         assert_eq!(refused.code(), tonic::Code::Unauthenticated, "{token}");
     }
     assert_eq!(world.sessions.count(), 0);

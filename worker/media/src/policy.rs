@@ -133,7 +133,8 @@ mod tests {
         let lan = Access { allowed: nets("10.0.0.0/8 fd00::/8"), ..Access::default() };
         let token = Access { tokens: vec![[1; 32], [2; 32]], token_required: true, ..Access::default() };
         let lost = Access { token_required: true, ..Access::default() };
-        let cases: &[(&Access, &str, Option<u8>, Result<(), Denied>)] = &[
+        type Case<'a> = (&'a Access, &'a str, Option<u8>, Result<(), Denied>);
+        let cases: &[Case<'_>] = &[
             (&open, "192.0.2.1", None, Ok(())),
             (&open, "2001:db8::1", Some(9), Ok(())),
             (&lan, "10.1.2.3", None, Ok(())),

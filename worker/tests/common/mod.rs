@@ -14,7 +14,7 @@ use worker::front::{self, FrontHandle};
 use worker::shard::{self, ShardCommand, ShardHandle, ShardReport, StreamSnapshot};
 
 /// Front and shards. The threads live as long as the process.
-pub struct Plane {
+pub(crate) struct Plane {
     pub rtmp: SocketAddr,
     pub http: SocketAddr,
     pub front: FrontHandle,
@@ -26,7 +26,7 @@ pub struct Plane {
 }
 
 /// The defaults of the API.
-pub fn publish_policy() -> PublishPolicy {
+pub(crate) fn publish_policy() -> PublishPolicy {
     PublishPolicy {
         on_duplicate: OnDuplicate::Reject,
         start_timeout: Duration::from_secs(10),
@@ -38,7 +38,7 @@ pub fn publish_policy() -> PublishPolicy {
 }
 
 /// The defaults of the API.
-pub fn play_policy() -> PlayPolicy {
+pub(crate) fn play_policy() -> PlayPolicy {
     PlayPolicy {
         rtmp: true,
         http_flv: true,
@@ -51,7 +51,7 @@ pub fn play_policy() -> PlayPolicy {
 
 impl Plane {
     /// Starts one on ports of the kernel's choice, or on those given.
-    pub fn start(shards: usize, rtmp: SocketAddr, http: SocketAddr) -> Plane {
+    pub(crate) fn start(shards: usize, rtmp: SocketAddr, http: SocketAddr) -> Plane {
         let clock = Clock::start();
         let budget = Budget::new(1 << 30);
         let (sender, reports) = mpsc::channel(1024);
@@ -72,13 +72,13 @@ impl Plane {
     }
 
     /// Loopback, ports of the kernel's choice, one shard.
-    pub fn on_loopback() -> Plane {
+    pub(crate) fn on_loopback() -> Plane {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         Plane::start(1, any, any)
     }
 
     /// Declares a stream and assigns it here.
-    pub fn declare(&mut self, path: &str, publish: PublishPolicy, play: PlayPolicy) -> StreamRef {
+    pub(crate) fn declare(&mut self, path: &str, publish: PublishPolicy, play: PlayPolicy) -> StreamRef {
         let stream = StreamRef { uid: format!("uid-of-{path}").into(), epoch: 1 };
         self.version += 1;
         let entry = Entry {
@@ -105,13 +105,13 @@ impl Plane {
     }
 
     /// Tells the shard of a path.
-    pub fn command(&self, path: &str, command: ShardCommand) {
+    pub(crate) fn command(&self, path: &str, command: ShardCommand) {
         let shard = &self.shards[shard::shard_of(path, self.shards.len())];
-        shard.commands.try_send(command).ok().expect("the shard takes commands");
+        shard.commands.try_send(command).expect("the shard takes commands");
     }
 
     /// Waits for a report; others are passed over.
-    pub fn wait_report(&mut self, wanted: impl Fn(&ShardReport) -> bool) -> ShardReport {
+    pub(crate) fn wait_report(&mut self, wanted: impl Fn(&ShardReport) -> bool) -> ShardReport {
         let begin = Instant::now();
         loop {
             match self.reports.try_recv() {
@@ -126,7 +126,7 @@ impl Plane {
     }
 
     /// What a stream and its sessions are doing.
-    pub fn snapshot(&self, path: &str) -> StreamSnapshot {
+    pub(crate) fn snapshot(&self, path: &str) -> StreamSnapshot {
         let (sender, receiver) = oneshot::channel();
         self.command(path, ShardCommand::Snapshot(sender));
         let snapshot = receiver.blocking_recv().expect("the shard answers");
@@ -135,7 +135,7 @@ impl Plane {
     }
 
     /// Waits until a stream is in some state.
-    pub fn wait_until(
+    pub(crate) fn wait_until(
         &self,
         path: &str,
         what: &str,

@@ -15,7 +15,7 @@ pub(crate) fn check(file: &Path, text: &str) {
         panic!(
             "{} is not what the code says, first in line {}: run UPDATE=1 cargo test and read the difference\n--- now\n{text}",
             file.display(),
-            line.map_or_else(|| golden.lines().count().min(text.lines().count()), |line| line) + 1
+            line.unwrap_or_else(|| golden.lines().count().min(text.lines().count())) + 1
         );
     }
 }

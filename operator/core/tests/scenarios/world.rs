@@ -687,7 +687,7 @@ impl World {
             .map(|&port| Binding { port, protocol: Protocol::Udp, stream: None })
             .collect();
         for (stream, ports) in &worker.open {
-            for port in ports.into_iter().flat_map(|ports| ports.numbers()) {
+            for port in ports.iter().flat_map(|ports| ports.numbers()) {
                 bound.push(Binding { port, protocol: Protocol::Udp, stream: Some(stream.clone()) });
             }
         }
@@ -746,7 +746,7 @@ impl World {
             let Some(session) = worker.session else { continue };
             let mut ports: Vec<(u16, &StreamRef)> = Vec::new();
             for (stream, lease) in &worker.open {
-                ports.extend(lease.into_iter().flat_map(|lease| lease.numbers()).map(|port| (port, stream)));
+                ports.extend(lease.iter().flat_map(|lease| lease.numbers()).map(|port| (port, stream)));
             }
             ports.sort();
             let mut digest = Digest::default();

@@ -90,7 +90,7 @@ impl Api {
 
     fn commit(&mut self, kind: Kind, event: Event) {
         self.log.push(Change { version: self.objects.version, kind, event });
-        if self.log.len() % 6 == 0 {
+        if self.log.len().is_multiple_of(6) {
             if self.history.len() == HISTORY_MAX {
                 self.history.pop_front();
             }

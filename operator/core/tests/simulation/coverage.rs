@@ -108,11 +108,12 @@ impl Coverage {
     pub(crate) fn count(&mut self, event: &Event, core: &State, write_of: Option<&Uid>) {
         let (kind, uid) = kind(event, write_of);
         match uid {
-            Some(uid) => match core.stream_state(uid) {
-                Some((lease, phase)) => self.hit(kind, lease, phase),
-                // Not known as a stream: a new one, or a claim that outlived it.
-                None => {}
-            },
+            Some(uid) => {
+                // What is not known as a stream is a new one, or a claim that outlived it.
+                if let Some((lease, phase)) = core.stream_state(uid) {
+                    self.hit(kind, lease, phase);
+                }
+            }
             None => {
                 for (lease, phase) in core.stream_states() {
                     self.hit(kind, lease, phase);

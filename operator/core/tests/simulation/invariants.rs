@@ -310,12 +310,11 @@ impl World {
         let Write::Stream { uid, name: _, version: _, status } = write else { return };
         match outcome {
             WriteOutcome::Written { .. } => {
-                if let Some((stream, recorded)) = recorded(uid, status) {
-                    if let Some(before) = self.truth.on_record.insert(stream.clone(), recorded.clone())
-                        && before != recorded
-                    {
-                        self.violate(format!("{stream} is on record as {before:?}, then as {recorded:?}"));
-                    }
+                if let Some((stream, recorded)) = recorded(uid, status)
+                    && let Some(before) = self.truth.on_record.insert(stream.clone(), recorded.clone())
+                    && before != recorded
+                {
+                    self.violate(format!("{stream} is on record as {before:?}, then as {recorded:?}"));
                 }
             }
             WriteOutcome::Refused { .. } => {

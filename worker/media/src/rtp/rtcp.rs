@@ -137,7 +137,7 @@ mod tests {
         let report = "80c80006 00000007 11223344 55667788 00000000 00000001 00000002";
         let read = Ok(Rtcp::SenderReport { ssrc: 7, ntp_middle: 0x3344_5566 });
         check("", &[]);
-        check(report, &[read.clone()]);
+        check(report, std::slice::from_ref(&read));
         let rest = "81ca0001 00000007 82cb0002 00000007 00000008";
         let bye = Ok(Rtcp::Bye { ssrcs: vec![7, 8] });
         check(&format!("{report} {rest}"), &[read, Ok(Rtcp::Other { kind: 202 }), bye]);

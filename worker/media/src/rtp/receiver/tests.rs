@@ -347,7 +347,7 @@ fn receiver_reports_go_to_where_the_sender_listens() {
     packets.iter().for_each(|(now, packet)| run.datagram(address(5000), packet, *now));
     run.timeout(Duration::from_secs(2));
     assert_eq!(run.receiver.poll_transmit(), None);
-    let mut next = |run: &mut Run| {
+    let next = |run: &mut Run| {
         let due = run.receiver.deadline().expect("a report is due");
         run.timeout(due);
         let transmit = run.receiver.poll_transmit().expect("a report");
