@@ -176,6 +176,11 @@ impl State {
         for key in unknown.into_iter().cloned().collect::<Vec<_>>() {
             let ports = ports_of(&sockets[&key]);
             match self.streams.get(&key.uid) {
+                // A restored record may lack the claim that this worker still lives by.
+                Some(stream) if self.restored && stream.claim.is_none() && key.epoch == stream.epoch => {
+                    self.adopt(name, &key, ports, ClaimPhase::Adopted { held: false });
+                    self.read(&key.uid);
+                }
                 Some(stream) if key.epoch <= stream.epoch => {
                     // Revoked, or never to be had: a leak, closed and counted.
                     self.counters.leaks_repaired += 1;
