@@ -62,7 +62,11 @@ impl State {
         self.requeue(uid);
         match outcome {
             WriteOutcome::Written { resource_version } => {
+                let was_on_record = self.current_claim(uid).is_none_or(|key| self.is_on_record(&key));
                 self.note_written(uid, resource_version, status);
+                if !was_on_record && let Some(key) = self.current_claim(uid) {
+                    self.dirty.tell.insert(key);
+                }
                 if let Some(key) = claim {
                     self.set_phase(&key, ClaimPhase::Written);
                     self.dirty.tell.insert(key.clone());
@@ -178,7 +182,8 @@ impl State {
         self.requeue(uid);
         match found.filter(|object| object.uid == *uid) {
             // Only a person can say that a stream is gone when too many are lacking.
-            None if self.held_absent.contains(uid) => {}
+            // Its claim, if it was being read, is not on record: it is written when the stream is back.
+            None if self.held_absent.contains(uid) => self.settle_read_claim(uid),
             None => {
                 self.lose_stream(uid, now);
                 self.settle_adopted(uid, now);

@@ -22,8 +22,8 @@ impl State {
             }
             match &claim.phase {
                 ClaimPhase::Written | ClaimPhase::Told | ClaimPhase::Acknowledged => {
-                    // Read from a status: the inventory decides whose process it was.
-                    if claim.boot.is_some() {
+                    // Read from a status: the inventory decides whose process it was. Adopted: the record comes first.
+                    if claim.boot.is_some() && self.is_on_record(&key) {
                         self.assign(&key, now);
                     }
                 }
@@ -38,6 +38,11 @@ impl State {
                 | ClaimPhase::Adopted { held: _ } => {}
             }
         }
+    }
+
+    /// Whether the stream's status, as far as is known, names this epoch. A stream that is gone has no record to wait for.
+    pub(crate) fn is_on_record(&self, key: &StreamRef) -> bool {
+        self.streams.get(&key.uid).is_none_or(|stream| stream.stored.epoch >= key.epoch.0)
     }
 
     /// Whether the claim that takes over is not on record yet: until it is, nothing moves.
