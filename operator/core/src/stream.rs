@@ -28,6 +28,8 @@ pub(crate) struct Stream {
     pub(crate) stored: Box<StreamStatus>,
     /// The highest epoch ever used or heard of.
     pub(crate) epoch: Epoch,
+    /// First seen at a version below one seen before: a restored backup may have brought it back, its used epochs forgotten.
+    pub(crate) from_the_past: bool,
     /// The claim that it lives by.
     pub(crate) claim: Option<Epoch>,
     /// When it began to wait for a number, in seconds of the wall clock, and its rank among those of one second.
@@ -167,6 +169,7 @@ impl Stream {
             spec,
             refusal,
             epoch: Epoch(status.epoch),
+            from_the_past: false,
             claim: None,
             arrival: (UnixTime::default(), rank),
             waits: false,

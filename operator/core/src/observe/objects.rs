@@ -24,11 +24,15 @@ pub(crate) enum Source {
 impl State {
     /// A stream is there or has changed.
     pub(crate) fn see_stream(&mut self, object: StreamObject, source: Source, now: Now) {
+        let from_the_past = object.resource_version < self.version_seen;
         self.version_seen = self.version_seen.max(object.resource_version);
         self.note_term_seen(Term(object.status.term));
         let uid = object.uid.clone();
         let Some(stream) = self.streams.get_mut(&uid) else {
             self.meet_stream(object, now);
+            if let Some(stream) = self.streams.get_mut(&uid) {
+                stream.from_the_past = from_the_past;
+            }
             return;
         };
         // The version that is known already brings nothing, an older one would undo our own write.

@@ -171,8 +171,9 @@ impl State {
         let Place { node, lease } = place;
         let Some(worker) = self.worker(&node) else { return };
         let (worker, pod_uid, boot) = (worker.name.clone(), worker.pod_uid.clone(), worker.boot.clone());
-        let floor = if self.restored { self.epoch_floor } else { Epoch(0) };
+        let (restored, floor) = (self.restored, self.epoch_floor);
         let Some(stream) = self.streams.get_mut(uid) else { return };
+        let floor = if restored || stream.from_the_past { floor } else { Epoch(0) };
         stream.epoch = Epoch(stream.epoch.max(floor).0 + 1);
         stream.claim = Some(stream.epoch);
         if let Some(moving) = &stream.moving {
