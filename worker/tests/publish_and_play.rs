@@ -161,10 +161,9 @@ fn assert_in_order(pictures: &[Picture]) {
 /// The code that a peer is refused with. The server closes then.
 fn refused(role: Role, to: SocketAddr, path: &str) -> String {
     let mut connection = Connection::open(role, to, path).unwrap();
-    let words = connection.wait(SOON, |_| None::<()>).expect_err("nothing is waited for").to_string();
+    let code = connection.wait_status(SOON).unwrap_or_else(|error| error.to_string());
     wait_closed(&mut connection);
-    let code = words.strip_prefix("the server answered ").and_then(|words| words.split(':').next());
-    code.unwrap_or(&words).to_owned()
+    code
 }
 
 /// Waits until the server closes, whatever it says before.
@@ -473,10 +472,11 @@ fn a_merge_window_gathers_frames_into_one_write() {
     encoder.send(100);
     seen.extend(player.pictures(100));
     assert_in_order(&seen);
-    // 200 frames, one write a window; the one that was open at the beginning, and a rest, come on top.
+    // 200 frames, one write a window; the one that was open at the beginning, a rest, and what one write could not take
+    // (its vector or the socket was full) come on top: a write still gathers ten frames and more.
     let windows = begin.elapsed().as_millis() as u64 / 350 + 2;
     let sends = plane.shards[0].counters.sends.value() - sends;
-    assert!(sends <= windows, "{sends} writes in {windows} windows");
+    assert!(sends <= windows + 200 / 10, "{sends} writes in {windows} windows");
 }
 
 #[test]

@@ -83,8 +83,8 @@ const MUTANTS: &[Mutant] = &[
         "epoch-used-twice",
         "an epoch is never used twice",
         "plan/claim.rs",
-        "stream.epoch = Epoch(stream.epoch.0 + 1);",
-        "stream.epoch = Epoch(stream.epoch.0.max(1));",
+        "stream.epoch = Epoch(stream.epoch.max(floor).0 + 1);",
+        "stream.epoch = Epoch(stream.epoch.max(floor).0.max(1));",
     ),
     mutant(
         "term-used-twice",
@@ -173,9 +173,9 @@ const MUTANTS: &[Mutant] = &[
     mutant(
         "stale-claim-written",
         "a number that its pool gave up is not handed out any more",
-        "plan.rs",
-        "state.drop_stale_claims(now);",
-        "",
+        "plan/write.rs",
+        "self.claims.get(key).is_some_and(|claim| self.is_stale(claim))",
+        "self.claims.get(key).is_some_and(|claim| self.is_stale(claim) && false)",
     ),
     mutant(
         "counted-once",

@@ -121,7 +121,7 @@ impl State {
         let exhausted = status.capacity > 0 && (status.free == 0 || waiting > 0);
         let nearly = pool.spec.as_ref().map_or(100, |spec| u32::from(spec.nearly_exhausted_percent));
         let (capacity, draining, nodes) = (status.capacity, status.draining, status.nodes);
-        let problems = status.problems.len();
+        let held = held_by_others(&status.problems);
         let mut say = |kind: ConditionType, value: bool, reason: Reason, message: String| {
             let before = pool.stored.conditions.get(&kind);
             // Alarms are there while they are true.
@@ -147,10 +147,7 @@ impl State {
         say(ConditionType::NearlyExhausted, above, Reason::AboveThreshold, message);
         let message = "numbers outside spec.ranges are still leased or cooling; see blockedBy".to_owned();
         say(ConditionType::Draining, draining > 0, Reason::LeasesOutside, message);
-        let message =
-            "somebody else has ports of this pool open; see problems, and list them in spec.reserved"
-                .to_owned();
-        say(ConditionType::Conflicted, problems > 0, Reason::ForeignHolder, message);
+        say(ConditionType::Conflicted, held.is_some(), Reason::ForeignHolder, held.unwrap_or_default());
         if let Some(spec) = &pool.spec {
             let (overlaps, message) = self.ephemeral_overlap(name, spec);
             say(ConditionType::EphemeralOverlap, overlaps, Reason::EphemeralRange, message);
@@ -195,6 +192,19 @@ fn accepted(pool: &Pool) -> (bool, Reason, String) {
         (None, Some(overlap)) => (false, Reason::Overlap, overlap.clone()),
         (None, None) => (true, Reason::Accepted, "the spec is in force".to_owned()),
     }
+}
+
+/// What a person is told of numbers that others hold: the first of them with its holder, and how many more there are.
+fn held_by_others(problems: &[Problem]) -> Option<String> {
+    let first = problems.first()?;
+    let more = match problems.len() - 1 {
+        0 => String::new(),
+        more => format!(" and {more} more are held by others (see problems)"),
+    };
+    Some(format!(
+        "port {} on node {} is held by {}{more}; other numbers are leased. End that process, or list the port in spec.reserved",
+        first.port, first.node, first.owner
+    ))
 }
 
 fn shared_problem(node: &NodeName, port: u16, holder: &Holder, pool: &Pool, now: UnixTime) -> Problem {
