@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use media::ps::{MapPlace, Muxer, Program};
 use media::rtp::packetizer::Packetizer;
 use media::rtp::rtcp;
@@ -222,11 +223,7 @@ pub fn main(words: &[&str]) -> Result<(), String> {
 
 /// Sends a clip to its end; an error is the network's.
 pub fn send(options: &Options, clip: &Clip) -> Result<Sent, String> {
-    let mut link = Link::open(options)?;
-    let program =
-        Program { video: clip.video, audio: clip.audio, map: options.map, pes_bytes: options.pes_bytes };
-    let mut muxer = Muxer::new(program);
-    let mut packetizer = Packetizer::new(options.ssrc, 65_000, options.payload_bytes);
+    let (mut link, mut mux) = (Link::open(options)?, Mux::new(options, clip));
     let first = clip.units.first().map_or(0, |unit| unit.dts);
     let end = options.seconds.map(|seconds| (seconds * 90_000.0) as i64);
     let begun = Instant::now();
@@ -241,16 +238,8 @@ pub fn send(options: &Options, clip: &Clip) -> Result<Sent, String> {
                 break 'rounds;
             }
             pace(begun, due, options.rate);
-            let pack = muxer.pack(&media::ps::Unit {
-                codec: unit.codec,
-                key: unit.key,
-                pts: base + unit.pts + options.clock_offset_ps,
-                dts: base + unit.dts + options.clock_offset_ps,
-                bytes: &unit.bytes,
-            });
-            let timestamp = ((base + unit.dts) as u32).wrapping_add(options.clock_offset_rtp);
-            for packet in packetizer.packets(pack, timestamp) {
-                link.send(packet.to_bytes())?;
+            for packet in mux.packets(options, unit, base) {
+                link.send(packet)?;
             }
             sent.units += 1;
         }
@@ -263,6 +252,39 @@ pub fn send(options: &Options, clip: &Clip) -> Result<Sent, String> {
     (sent.packets, sent.lost) = (link.sent, link.lost);
     link.close();
     Ok(sent)
+}
+
+/// The packets of a clip that is sent once, without pace or network.
+pub fn packets(options: &Options, clip: &Clip) -> Vec<Bytes> {
+    let mut mux = Mux::new(options, clip);
+    clip.units.iter().flat_map(|unit| mux.packets(options, unit, 0)).collect()
+}
+
+/// Access units to PS packs, and these to RTP packets.
+struct Mux {
+    muxer: Muxer,
+    packetizer: Packetizer,
+}
+
+impl Mux {
+    fn new(options: &Options, clip: &Clip) -> Mux {
+        let program =
+            Program { video: clip.video, audio: clip.audio, map: options.map, pes_bytes: options.pes_bytes };
+        let packetizer = Packetizer::new(options.ssrc, 65_000, options.payload_bytes);
+        Mux { muxer: Muxer::new(program), packetizer }
+    }
+
+    fn packets(&mut self, options: &Options, unit: &Unit, base: i64) -> Vec<Bytes> {
+        let pack = self.muxer.pack(&media::ps::Unit {
+            codec: unit.codec,
+            key: unit.key,
+            pts: base + unit.pts + options.clock_offset_ps,
+            dts: base + unit.dts + options.clock_offset_ps,
+            bytes: &unit.bytes,
+        });
+        let timestamp = ((base + unit.dts) as u32).wrapping_add(options.clock_offset_rtp);
+        self.packetizer.packets(pack, timestamp).into_iter().map(|packet| packet.to_bytes()).collect()
+    }
 }
 
 /// Waits until an access unit is due.

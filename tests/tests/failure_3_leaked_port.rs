@@ -1,14 +1,17 @@
 //! F3: no port leaks, whoever ends a stream and whenever; a port that somebody else holds costs the user nothing.
 
 use std::io::Write;
-use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::PathBuf;
 use std::time::Duration;
 
+use media::rtp::rfc4571;
 use serde_json::Value;
-use tests::census;
 use tests::eventually::{ensure, eventually};
 use tests::ports::Block;
+use tests::ps_sender::{self, AudioChoice, Options, Transport, VideoChoice};
 use tests::standalone::{SOON, Standalone, condition, over_rtp, pool};
+use tests::{census, clips};
 
 /// What holds the port.
 #[derive(Clone, Copy, Debug)]
@@ -96,15 +99,17 @@ fn sums(pool: &Value) {
     assert_eq!(sum, of("capacity"), "{}", pool["status"]);
 }
 
-/// How a round's stream ends.
+/// How a round's streams end, while their cameras send.
 #[derive(Clone, Copy, Debug)]
 enum End {
-    /// The sender is gone, then the object.
+    /// The camera is gone first: its kernel closes the connection.
     Sender,
-    /// The object is deleted while the sender sends.
-    Object,
-    /// The server's worker is killed while the sender sends, then the object is deleted.
+    /// The server closes first, since the stream is paused: TIME_WAIT is on the port of the pool.
     Server,
+    /// The object is deleted.
+    Object,
+    /// The worker process is killed.
+    Crash,
 }
 
 /// A plain generator, so that a run can be repeated by its seed.
@@ -117,124 +122,181 @@ impl Random {
     }
 }
 
-#[test]
-fn rounds_of_make_send_end_leak_nothing() {
-    let number = |name: &str, default: u64| {
-        std::env::var(name)
-            .map_or(default, |text| text.parse().unwrap_or_else(|e| panic!("{name}={text}: {e}")))
-    };
-    let (rounds, seed) = (number("PENSTOCK_ROUNDS", 60), number("PENSTOCK_SEED", 1));
-    eprintln!("PENSTOCK_ROUNDS={rounds} PENSTOCK_SEED={seed}");
-    let mut random = Random(seed);
-    let pairs = 20;
-    let ports = Block::take(2 * pairs);
-    let standalone = Standalone::start(&[("pool.yaml", &pool(&ports.range()))]);
-    let capacity = u64::from(2 * pairs);
-    standalone.wait_pool("pool", "counted", SOON, |pool| pool["status"]["capacity"] == capacity);
-    // What one round opens for good (a log, a timer) is there before the count.
-    let mut warm = None;
-    let mut rss_at_100 = None;
-    for round in 0..rounds {
-        let names: Vec<String> = (0..1 + random.next(4)).map(|nth| format!("r{round}-{nth}")).collect();
-        for name in &names {
+fn size(name: &str, default: u64) -> u64 {
+    let value = std::env::var(name);
+    value.map_or(default, |text| text.parse().unwrap_or_else(|e| panic!("{name}={text}: {e}")))
+}
+
+/// Streams over a pool of 20 pairs.
+struct Rounds {
+    standalone: Standalone,
+    ports: Block,
+    random: Random,
+    clip: ps_sender::Clip,
+}
+
+impl Rounds {
+    fn new() -> Rounds {
+        let seed = size("PENSTOCK_SEED", 1);
+        eprintln!("PENSTOCK_SEED={seed}");
+        let ports = Block::take(40);
+        let standalone = Standalone::start(&[("pool.yaml", &pool(&ports.range()))]);
+        standalone.wait_pool("pool", "counted", SOON, |pool| pool["status"]["capacity"] == 40);
+        let file = clips::h264_aac(2).file();
+        let clip = ps_sender::read(&file, VideoChoice::Auto, AudioChoice::Auto);
+        let clip = clip.expect("ffmpeg reads its own");
+        Rounds { standalone, ports, random: Random(seed), clip }
+    }
+
+    /// Makes up to four streams, sends to most of them, and ends them all by one of `ends`.
+    fn round(&mut self, round: u64, ends: &[End]) {
+        let Rounds { standalone, random, clip, .. } = self;
+        let mut streams = Vec::new();
+        for nth in 0..1 + random.next(4) {
+            let (name, ssrc) = (format!("r{round}-{nth}"), 100_000 + random.next(800_000) as u32);
             let transport = if random.next(2) == 0 { "UDP" } else { "TCPPassive" };
-            let rtp = format!("transport: {transport}, ssrc: \"{:010}\"", 100_000 + random.next(800_000));
-            standalone.write(&format!("{name}.yaml"), &over_rtp(name, &rtp, ""));
+            let yaml = over_rtp(&name, &format!("transport: {transport}, ssrc: \"{ssrc:010}\""), "");
+            standalone.write(&format!("{name}.yaml"), &yaml);
+            streams.push((name, ssrc, yaml));
         }
-        let kind = match random.next(8) {
-            0 => End::Server,
-            1..4 => End::Sender,
-            _ => End::Object,
-        };
-        let senders: Vec<Sender> = names
-            .iter()
-            .filter_map(|name| {
-                // At a random moment: before it is Ready, or behind.
-                if random.next(4) == 0 {
-                    return None;
-                }
+        let end = ends[random.next(ends.len() as u64) as usize];
+        let mut senders = Vec::new();
+        for (name, ssrc, _) in &streams {
+            // At a random moment: before it is Ready, or after some packets.
+            if random.next(4) > 0 {
                 let stream = standalone.wait_ready(&format!("live/{name}"));
-                Some(Sender::to(&stream, random.next(200) as usize))
-            })
-            .collect();
-        match kind {
+                senders.push(Sender::start(&stream, *ssrc, clip, random.next(250) as usize));
+            }
+        }
+        match end {
             End::Sender => drop(senders),
-            End::Object => {}
             End::Server => {
+                for (name, _, yaml) in &streams {
+                    standalone.write(&format!("{name}.yaml"), &format!("{yaml}  paused: true\n"));
+                }
+                for (name, _, _) in &streams {
+                    standalone.wait_stream(&format!("live/{name}"), "without ports", SOON, |stream| {
+                        stream["status"]["ports"].is_null()
+                    });
+                }
+            }
+            End::Object => {}
+            End::Crash => {
                 tests::running::signal_pid(standalone.worker_pid(), rustix::process::Signal::KILL);
             }
         }
-        for name in &names {
+        for (name, _, _) in &streams {
             standalone.remove(&format!("{name}.yaml"));
         }
-        if round == 0 {
-            quiet(&standalone, &ports, capacity);
-            warm = Some(census::descriptors(standalone.pid()));
+    }
+
+    /// Waits until nothing of the rounds is left.
+    fn wait_quiet(&self) {
+        let pool = self.standalone.wait_pool("pool", "free again", Duration::from_secs(30), |pool| {
+            let of = |field: &str| pool["status"][field].as_u64().unwrap_or(u64::MAX);
+            of("free").saturating_add(of("cooling")) == 40
+        });
+        sums(&pool);
+        eventually("no port of the pool held", SOON, || {
+            let held = census::held(self.ports.range());
+            let ours = held.iter().filter(|held| !matches!(held, census::Held::Connected(_))).count();
+            ensure(ours == 0, || format!("{held:?}"))
+        });
+        eventually("an empty budget", SOON, || {
+            let used = self.standalone.metric("penstock_budget_bytes", &[])?;
+            ensure(used == 0.0, || format!("{used} bytes"))
+        });
+    }
+
+    /// Both processes: the parent, then the worker.
+    fn pids(&self) -> [u32; 2] {
+        [self.standalone.pid(), self.standalone.worker_pid()]
+    }
+}
+
+#[test]
+fn rounds_of_make_send_end_leak_nothing() {
+    let rounds = size("PENSTOCK_ROUNDS", 60);
+    let mut run = Rounds::new();
+    // What the first rounds open for good (a log, a timer) is there before the count.
+    let (mut descriptors, mut rss) = (None, None);
+    for round in 0..rounds {
+        run.round(round, &[End::Sender, End::Server, End::Object]);
+        if round == 9 {
+            run.wait_quiet();
+            descriptors = Some(run.pids().map(census::descriptors));
         }
         if round == 99 {
-            quiet(&standalone, &ports, capacity);
-            rss_at_100 = Some(census::rss_bytes(standalone.pid()));
+            run.wait_quiet();
+            rss = Some(run.pids().map(census::rss_bytes));
         }
     }
-    quiet(&standalone, &ports, capacity);
-    let warm = warm.expect("there was a round");
+    run.wait_quiet();
+    let before = descriptors.expect("there were ten rounds");
     eventually("descriptors as at the start", SOON, || {
-        let now = census::descriptors(standalone.pid());
-        ensure(now <= warm, || format!("{now}, at the start {warm}"))
+        let now = run.pids().map(census::descriptors);
+        ensure(now[0] <= before[0] && now[1] <= before[1], || format!("{now:?}, at the start {before:?}"))
     });
-    if let Some(at_100) = rss_at_100 {
-        let now = census::rss_bytes(standalone.pid());
-        assert!(
-            now <= at_100 + (2 << 20),
-            "RSS of round 100: {} KiB, at the end {} KiB",
-            at_100 >> 10,
-            now >> 10
-        );
+    if let Some(before) = rss {
+        // The allocator gives back what nobody uses after a second.
+        eventually("memory as after round 100", SOON, || {
+            let now = run.pids().map(census::rss_bytes);
+            let told = format!(
+                "KiB after round 100 and {rounds}: {:?}, {:?}",
+                before.map(|b| b >> 10),
+                now.map(|b| b >> 10)
+            );
+            ensure((0..2).all(|nth| now[nth] <= before[nth] + (2 << 20)), || told.clone())?;
+            eprintln!("{told}");
+            Ok::<(), String>(())
+        });
     }
 }
 
-/// Waits until nothing of a round is left.
-fn quiet(standalone: &Standalone, ports: &Block, capacity: u64) {
-    let pool = standalone.wait_pool("pool", "free again", Duration::from_secs(30), |pool| {
-        let of = |field: &str| pool["status"][field].as_u64().unwrap_or(u64::MAX);
-        of("free").saturating_add(of("cooling")) == capacity
-    });
-    sums(&pool);
-    eventually("no port of the pool held", SOON, || {
-        let held = census::held(ports.range());
-        let ours = held.iter().filter(|held| !matches!(held, census::Held::Connected(_))).count();
-        ensure(ours == 0, || format!("{held:?}"))
-    });
-    eventually("an empty budget", SOON, || {
-        let used = standalone.metric("penstock_budget_bytes", &[])?;
-        ensure(used == 0.0, || format!("{used} bytes"))
+#[test]
+fn rounds_with_crashes_of_the_worker_leak_nothing() {
+    let rounds = size("PENSTOCK_ROUNDS", 60) / 4;
+    let mut run = Rounds::new();
+    let mut before = None;
+    for round in 0..rounds {
+        run.round(round, &[End::Sender, End::Server, End::Object, End::Crash]);
+        if round == 9 {
+            run.wait_quiet();
+            before = Some(census::descriptors(run.standalone.pid()));
+        }
+    }
+    run.wait_quiet();
+    let before = before.expect("there were ten rounds");
+    eventually("the parent's descriptors as at the start", SOON, || {
+        let now = census::descriptors(run.standalone.pid());
+        ensure(now <= before, || format!("{now}, at the start {before}"))
     });
 }
 
-/// Sends what is noise to the product; the ledger does not care what comes.
+/// A camera in the middle of its clip, with its socket open.
+#[expect(dead_code, reason = "held to keep the socket open")]
 enum Sender {
-    #[expect(dead_code, reason = "held to keep the connection open")]
     Tcp(TcpStream),
-    #[expect(dead_code, reason = "held to keep the socket open")]
     Udp(UdpSocket),
 }
 
 impl Sender {
-    fn to(stream: &Value, packets: usize) -> Sender {
-        let to = (Ipv4Addr::LOCALHOST, rtp_port(stream));
-        // An RTP header, payload type 96, without PS behind it.
-        let packet = [0x80, 96, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff];
-        if stream["status"]["ports"]["transport"] == "UDP" {
+    fn start(stream: &Value, ssrc: u32, clip: &ps_sender::Clip, packets: usize) -> Sender {
+        let to = SocketAddr::from((Ipv4Addr::LOCALHOST, rtp_port(stream)));
+        let udp = stream["status"]["ports"]["transport"] == "UDP";
+        let transport = if udp { Transport::Udp } else { Transport::Tcp };
+        let options = Options::new(PathBuf::new(), to, transport, ssrc);
+        let packets = ps_sender::packets(&options, clip).into_iter().take(packets);
+        if udp {
             let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("an ephemeral port");
-            for _ in 0..packets {
-                // Refused once the stream has ended.
-                let _ = socket.send_to(&packet, to);
+            for packet in packets {
+                socket.send_to(&packet, to).expect("a Ready stream has its port open");
             }
             return Sender::Udp(socket);
         }
         let mut socket = TcpStream::connect(to).expect("a Ready stream accepts");
-        for _ in 0..packets {
-            let _ = socket.write_all(&[&[0, packet.len() as u8][..], &packet].concat());
+        for packet in packets {
+            socket.write_all(&rfc4571::frame(&packet)).expect("a Ready stream reads");
         }
         Sender::Tcp(socket)
     }

@@ -24,19 +24,19 @@ use wire::operator_message::Body as Command;
 use wire::report::Kind;
 use wire::worker_message::Body;
 
-use crate::assignment::{Assignment, StreamRef};
+use crate::assignment::{Assignment, RtpSource, RtpTransport, StreamRef};
 use crate::clock::Clock;
 use crate::convert::{self, Invalid};
 use crate::counters::Count;
 use crate::directory::{Applied, Directory};
 use crate::listeners::{BindError, BoundPorts};
-use crate::pulse::Thread;
+use crate::pulse::{Pulse, Thread};
 use crate::rtp::RtpStats;
-use crate::scan::{self, HostScan, Scanner};
+use crate::scan::{Holder, HostScan, Protocol, Scanner};
 use crate::shard::{ShardCommand, ShardHandle, ShardReport, shard_of};
 use crate::watchdog::verdict::{Finding, Verdict};
 use session::{Event, Replica, SessionId};
-use streams::{Change, Stop, Streams};
+use streams::{Change, Held, Stop, Streams};
 
 /// Between two beats; silence of three makes a worker suspect (design §5).
 const BEAT: Duration = Duration::from_millis(250);
@@ -76,6 +76,8 @@ pub struct Parts {
     pub rtp: RtpStats,
     /// The process's clock.
     pub clock: Clock,
+    /// Of the thread that control runs on.
+    pub pulse: Arc<Pulse>,
     /// For admin.
     pub status: Arc<Status>,
 }
@@ -116,6 +118,10 @@ struct Control {
     ranges: Vec<RangeInclusive<u16>>,
     scan_every: Duration,
     scanner: Scanner,
+    /// Numbers that could not be bound, and are not told yet.
+    unbound: Vec<BindError>,
+    /// Looks for their holders.
+    names: Scanner,
     scans: JoinSet<Scanned>,
     /// Inventories that wait for a scan that begins from here on.
     inventories: Vec<(SessionId, u64)>,
@@ -157,24 +163,39 @@ pub async fn run(
     let mut next_scan = tokio::time::Instant::now() + control.scan_every;
     loop {
         tokio::select! {
-            Some(event) = happened.recv() => control.session_event(event).await,
-            Some(report) = reports.recv() => control.shard_report(report).await,
+            Some(event) = happened.recv() => {
+                control.parts.pulse.busy("a message of an operator");
+                control.session_event(event);
+            }
+            Some(report) = reports.recv() => {
+                control.parts.pulse.busy("a report of a shard");
+                control.shard_report(report);
+            }
             Some(finding) = findings.recv() => control.finding(&finding),
             Some(Ok(scanned)) = control.scans.join_next() => {
+                control.parts.pulse.busy("the host scan");
+                control.tell_unbound().await;
                 control.scanned(scanned);
                 next_scan = tokio::time::Instant::now() + control.scan_every;
             }
             () = tokio::time::sleep_until(next_scan), if control.scans.is_empty() => control.scan(),
             _ = beats.tick() => {
+                control.parts.pulse.busy("a beat");
                 // What shards have closed is told before the digest that lacks it.
                 while let Ok(report) = reports.try_recv() {
-                    control.shard_report(report).await;
+                    control.shard_report(report);
                 }
+                control.tell_unbound().await;
                 control.beat();
             }
             _ = stop.wait_for(|&stop| stop) => break,
         }
         control.send_backlog();
+        // The commands of one plan come together.
+        if happened.is_empty() {
+            control.tell_unbound().await;
+        }
+        control.parts.pulse.idle();
     }
     control.drain(&mut reports).await;
 }
@@ -189,6 +210,8 @@ impl Control {
             ranges: Vec::new(),
             scan_every: SCAN_EVERY,
             scanner: Scanner::default(),
+            unbound: Vec::new(),
+            names: Scanner::default(),
             scans: JoinSet::new(),
             inventories: Vec::new(),
             parts,
@@ -197,7 +220,7 @@ impl Control {
 
     // ------------------------------------------------------------------------------------------------ sessions
 
-    async fn session_event(&mut self, event: Event) {
+    fn session_event(&mut self, event: Event) {
         match event {
             Event::Up { session, url, outbox } => {
                 tracing::info!(operator = url, session, "session with operator");
@@ -206,7 +229,7 @@ impl Control {
                 self.send(session, vec![Body::Hello(hello)]);
                 self.inventory(session, 0);
             }
-            Event::Received { session, message } => self.command(session, *message).await,
+            Event::Received { session, message } => self.command(session, *message),
             Event::Down { session } => {
                 self.sessions.remove(&session);
             }
@@ -246,7 +269,7 @@ impl Control {
 
     // ------------------------------------------------------------------------------------------------ commands
 
-    async fn command(&mut self, session: SessionId, message: wire::OperatorMessage) {
+    fn command(&mut self, session: SessionId, message: wire::OperatorMessage) {
         let wire::OperatorMessage { term, sequence, body } = message;
         let Some(known) = self.sessions.get(&session) else { return };
         if term < self.term {
@@ -264,7 +287,7 @@ impl Control {
             self.term = term;
             self.parts.status.term.set(term);
         }
-        if let Err(invalid) = self.apply(session, body).await {
+        if let Err(invalid) = self.apply(session, body) {
             self.parts.status.invalid_commands.add(1);
             tracing::error!(session, sequence, %invalid, "a command breaks the contract and is not applied");
         }
@@ -273,12 +296,12 @@ impl Control {
         }
     }
 
-    async fn apply(&mut self, session: SessionId, body: Option<Command>) -> Result<(), Invalid> {
+    fn apply(&mut self, session: SessionId, body: Option<Command>) -> Result<(), Invalid> {
         match body {
             Some(Command::Welcome(wire::Welcome { operator })) => {
                 tracing::info!(operator, session, term = self.term, "welcomed");
             }
-            Some(Command::Assign(assign)) => self.assign(Arc::new(convert::assignment(assign)?)).await,
+            Some(Command::Assign(assign)) => self.assign(Arc::new(convert::assignment(assign)?)),
             Some(Command::Revoke(wire::Revoke { stream, reason })) => {
                 self.revoke(convert::required_ref(stream)?, reason);
             }
@@ -298,22 +321,49 @@ impl Control {
         Ok(())
     }
 
-    async fn assign(&mut self, assignment: Arc<Assignment>) {
+    fn assign(&mut self, assignment: Arc<Assignment>) {
         match self.streams.assign(assignment.clone()) {
-            Change::Take => self.take(assignment).await,
+            Change::Take => self.take(assignment),
+            // Its ingress has ended, and its ports with it: the operator has seen it by the digest.
+            Change::Alter
+                if !self.streams.find(&assignment.stream.uid).is_some_and(|held| self.is_bound(held)) =>
+            {
+                self.take(assignment);
+            }
             Change::Alter | Change::Replace => {
                 self.tell(&assignment.path.clone(), ShardCommand::Assign { assignment, ingress: None });
             }
             Change::AfterStop => {}
             Change::Stale => {
-                let StreamRef { uid, epoch } = &assignment.stream;
-                tracing::warn!(%uid, epoch, path = %assignment.path, "an assignment older than what is held is not applied");
+                let epoch = assignment.stream.epoch;
+                tracing::warn!(stream = %assignment, epoch, "an assignment older than what is held is not applied");
             }
         }
     }
 
+    /// Whether all ports of a stream are open.
+    fn is_bound(&self, held: &Held) -> bool {
+        let Some(RtpSource { transport, rtp_port, rtcp_port, ssrc: _, ssrc_policy: _ }) =
+            &held.assignment.rtp
+        else {
+            return true;
+        };
+        let protocol = match transport {
+            RtpTransport::Udp => Protocol::Udp,
+            RtpTransport::TcpPassive => Protocol::Tcp,
+        };
+        let is_open = |port| self.parts.ports.owner(port, protocol).as_ref() == Some(&held.assignment.stream);
+        is_open(*rtp_port) && rtcp_port.is_none_or(is_open)
+    }
+
+    /// Whether a stream is as its assignment says.
+    fn holds(&self, held: &Held) -> bool {
+        let shard = &self.parts.shards[shard_of(&held.assignment.path, self.parts.shards.len())];
+        self.is_bound(held) && !shard.pulse.ended()
+    }
+
     /// Binds an assignment's ports, if it has any, and hands it to its shard.
-    async fn take(&mut self, assignment: Arc<Assignment>) {
+    fn take(&mut self, assignment: Arc<Assignment>) {
         let path = assignment.path.clone();
         let Some(rtp) = &assignment.rtp else {
             self.streams.handed(assignment.clone(), Vec::new(), None);
@@ -332,25 +382,46 @@ impl Control {
                     let reason = String::from("BindFailed");
                     self.tell(&path, ShardCommand::Revoke { stream, reason });
                 }
-                self.bind_failed(error).await;
+                self.unbound.push(error);
             }
         }
     }
 
-    /// Reports a number that could not be bound, with its holder.
-    async fn bind_failed(&mut self, error: BindError) {
+    /// Reports the numbers that could not be bound since the last call, with their holders: one look at the host for all.
+    async fn tell_unbound(&mut self) {
+        if self.unbound.is_empty() {
+            return;
+        }
+        let unbound = std::mem::take(&mut self.unbound);
+        let numbers: Vec<_> = unbound.iter().map(|error| (error.port, error.protocol)).collect();
+        let (ranges, mut names) = (self.ranges.clone(), std::mem::take(&mut self.names));
+        let look = tokio::task::spawn_blocking(move || {
+            let holders = names.holders(Path::new("/proc"), &ranges, &numbers);
+            (names, holders)
+        });
+        let holders = match tokio::time::timeout(HOLDER_TIMEOUT, look).await {
+            Ok(Ok((names, holders))) => {
+                self.names = names;
+                holders.unwrap_or_default()
+            }
+            Ok(Err(_)) | Err(_) => Vec::new(),
+        };
+        let holders = holders.into_iter().chain(std::iter::repeat(None));
+        for (error, holder) in unbound.into_iter().zip(holders) {
+            self.bind_failed(&error, holder.as_ref());
+        }
+    }
+
+    fn bind_failed(&mut self, error: &BindError, holder: Option<&Holder>) {
         self.parts.status.bind_failures.add(1);
-        let BindError { stream, port, protocol, own, source } = &error;
-        let (port, protocol) = (*port, *protocol);
-        let look = tokio::task::spawn_blocking(move || scan::holder(Path::new("/proc"), port, protocol));
-        let holder = tokio::time::timeout(HOLDER_TIMEOUT, look).await.ok().and_then(Result::ok).flatten();
+        let BindError { stream, port, protocol, own, source } = error;
         tracing::warn!(uid = %stream.uid, epoch = stream.epoch, %error, ?holder, own = own.is_some(), "port not bound");
         self.report(Kind::BindFailed(wire::BindFailed {
             stream: Some(convert::stream_ref(stream)),
-            port: port.into(),
-            protocol: convert::protocol(protocol).into(),
+            port: u32::from(*port),
+            protocol: convert::protocol(*protocol).into(),
             error: source.to_string(),
-            holder: holder.as_ref().map(convert::holder),
+            holder: holder.map(convert::holder),
             own: own.is_some(),
         }));
     }
@@ -373,7 +444,7 @@ impl Control {
     }
 
     fn close_leak(&mut self, port: u16, believed: Option<wire::StreamRef>) {
-        let owner = [scan::Protocol::Tcp, scan::Protocol::Udp]
+        let owner = [Protocol::Tcp, Protocol::Udp]
             .into_iter()
             .find_map(|protocol| self.parts.ports.owner(port, protocol));
         let Some(owner) = owner else {
@@ -394,11 +465,12 @@ impl Control {
         let own_name = &self.parts.hello.worker;
         let mut checked = Vec::with_capacity(entries.len());
         for entry in entries {
-            let path = entry.path.clone();
+            // Paths may be keys, and are in no log.
+            let uid = entry.stream.as_ref().map(|stream| stream.uid.clone()).unwrap_or_default();
             match convert::directory_entry(entry, own_name) {
                 Ok(entry) => checked.push(entry),
                 Err(invalid) => {
-                    tracing::error!(path, %invalid, "an entry of the directory breaks the contract")
+                    tracing::error!(uid, %invalid, "an entry of the directory breaks the contract")
                 }
             }
         }
@@ -437,10 +509,10 @@ impl Control {
         }
     }
 
-    async fn shard_report(&mut self, report: ShardReport) {
+    fn shard_report(&mut self, report: ShardReport) {
         let kind = match report {
             ShardReport::Assigned(stream) => self.streams.in_force(&stream),
-            ShardReport::Closed(stream) => return self.stream_closed(stream).await,
+            ShardReport::Closed(stream) => return self.stream_closed(stream),
             ShardReport::Publisher { stream, publisher, reason } => {
                 self.streams.publisher(&stream, publisher, reason)
             }
@@ -452,14 +524,14 @@ impl Control {
         }
     }
 
-    async fn stream_closed(&mut self, stream: StreamRef) {
+    fn stream_closed(&mut self, stream: StreamRef) {
         let after = self.streams.closed(&stream, self.parts.clock.now());
         if let Some(mut kind) = after.report {
             self.hold_back_open_ports(&stream, &mut kind);
             self.report(kind);
         }
         if let Some(next) = after.next {
-            self.take(next).await;
+            self.take(next);
         }
     }
 
@@ -582,7 +654,7 @@ impl Control {
             request_id,
         };
         // A replica that begins to lead asks for the inventory, and has kept nothing of what was said before.
-        let reports = self.streams.state().into_iter();
+        let reports = self.streams.state(|held| self.holds(held)).into_iter();
         let reports = reports.map(|kind| Body::Report(wire::Report { kind: Some(kind) }));
         self.send(session, [Body::Inventory(inventory)].into_iter().chain(reports).collect());
     }

@@ -254,15 +254,16 @@ impl Egress {
 
     /// Brings all viewers of a stream level with its ring, as far as their sockets take it.
     async fn flush(&self, stream: &HubStream) {
-        self.hub.pulse.doing("egress", &stream.borrow().assignment.path);
+        self.hub.pulse.doing("egress", &stream.borrow().assignment);
         let over = stream.borrow_mut().flush.over.take();
         if let Some(reason) = over {
             self.end_viewers(stream, reason);
         }
         let opened = std::mem::take(&mut stream.borrow_mut().flush.opened);
-        let mut next = 0;
-        while let Some(after) = self.flush_some(stream, next, opened) {
-            next = after;
+        // From the end to the start: the place of one that goes is taken by the last, which has had its turn.
+        let mut rest = usize::MAX;
+        while let Some(before) = self.flush_some(stream, rest, opened) {
+            rest = before;
             tokio::task::yield_now().await;
         }
         let mut state = stream.borrow_mut();
@@ -272,35 +273,33 @@ impl Egress {
         self.hub.pulse.idle();
     }
 
-    /// Flushes a bounded number of viewers from the `from`th on; returns the one to go on at.
-    fn flush_some(&self, stream: &HubStream, from: usize, opened: bool) -> Option<usize> {
+    /// Flushes the last of the first `rest` viewers, a bounded number; returns how many are left.
+    fn flush_some(&self, stream: &HubStream, rest: usize, opened: bool) -> Option<usize> {
         let state = stream.borrow();
         let mut viewers = self.viewers.borrow_mut();
         let mut rounds = [None, None];
         let mut written = Written::default();
         let mut gone = vec![];
-        let to = state.viewers.len().min(from + WRITES_PER_TURN);
-        for &key in state.viewers.get(from..to)? {
+        let to = state.viewers.len().min(rest);
+        let from = to.saturating_sub(WRITES_PER_TURN);
+        for &key in state.viewers[from..to].iter().rev() {
             let viewer =
                 viewers.get_mut(key).expect("a stream lists its viewers until they are taken from the table");
-            if opened {
-                self.begin(viewer, &state);
+            let mut fate = if opened { self.begin(viewer, &state) } else { Fate::Stays };
+            if fate == Fate::Stays && viewer.blocked.is_none() {
+                fate = self.write(viewer, key, &state, &mut rounds, &mut written);
             }
-            if viewer.blocked.is_none()
-                && self.write(viewer, key, &state, &mut rounds, &mut written) == Fate::Gone
-            {
+            if fate == Fate::Gone {
                 gone.push(key);
             }
         }
-        let more = to < state.viewers.len();
         drop(rounds);
         drop(viewers);
         drop(state);
         self.hub.counters.sends.add(written.sends);
         self.hub.counters.bytes_out.add(written.bytes);
-        let removed = gone.len();
         gone.into_iter().for_each(|key| self.remove(key));
-        more.then_some(to - removed)
+        (from > 0).then_some(from)
     }
 
     /// Writes what waits for one viewer until it is level, its socket is full, or it has had its turn.
@@ -417,14 +416,19 @@ impl Egress {
     }
 
     /// Lets a viewer that waits begin, if there is something to begin with.
-    fn begin(&self, viewer: &mut Viewer, state: &State) {
+    fn begin(&self, viewer: &mut Viewer, state: &State) -> Fate {
         match viewer.phase {
             Phase::Waiting { .. } => {}
-            Phase::Lost => return self.go_on(viewer, state),
-            Phase::Playing | Phase::Paused | Phase::Closing { .. } => return,
+            Phase::Lost => {
+                self.go_on(viewer, state);
+                return Fate::Stays;
+            }
+            Phase::Playing | Phase::Paused | Phase::Closing { .. } => return Fate::Stays,
         }
-        let Some((seq, opening)) = state.stream.start(viewer.form, Opening::First) else { return };
-        match std::mem::replace(&mut viewer.talk, Talk::Flv) {
+        let Some((seq, opening)) = state.stream.start(viewer.form, Opening::First) else {
+            return Fate::Stays;
+        };
+        let fate = self.alone(|| match std::mem::replace(&mut viewer.talk, Talk::Flv) {
             Talk::RtmpAsked(mut session) => {
                 session.accept_play();
                 let mut talk = Box::new(session.into_viewer());
@@ -435,10 +439,22 @@ impl Egress {
             }
             Talk::Rtmp(talk) => viewer.talk = Talk::Rtmp(talk),
             Talk::Flv => viewer.cursor.say(http::flv_begins()),
-        }
+        });
         viewer.cursor.say(opening);
         viewer.cursor.jump(seq);
         viewer.phase = Phase::Playing;
+        fate
+    }
+
+    /// Runs a step of one viewer's session. A panic in it ends this viewer alone.
+    fn alone(&self, step: impl FnOnce()) -> Fate {
+        match catch_unwind(AssertUnwindSafe(step)) {
+            Ok(()) => Fate::Stays,
+            Err(_) => {
+                self.hub.counters.session_panics.add(1);
+                Fate::Gone
+            }
+        }
     }
 
     /// Speaks the last words to a viewer. It goes when they are written, or after [`CLOSING_MAX`].
@@ -447,7 +463,8 @@ impl Egress {
             return;
         }
         let waited = matches!(viewer.phase, Phase::Waiting { .. });
-        match &mut viewer.talk {
+        // If this panics it goes without last words, which is what becomes of it in any case.
+        let _ = self.alone(|| match &mut viewer.talk {
             Talk::RtmpAsked(session) => {
                 session.refuse_play(PlayRefusal::StreamNotFound, why);
                 while let Some(words) = session.poll_transmit() {
@@ -462,7 +479,7 @@ impl Egress {
             }
             Talk::Flv if waited => viewer.cursor.say(http::not_found(why)),
             Talk::Flv => {}
-        }
+        });
         viewer.cursor.jump(u64::MAX);
         viewer.phase = Phase::Closing { until: self.hub.clock.now() + CLOSING_MAX };
     }
@@ -505,7 +522,9 @@ impl Egress {
             }
         }
         if fate == Fate::Stays && viewer.blocked.is_none() {
-            self.begin(viewer, &state);
+            fate = self.begin(viewer, &state);
+        }
+        if fate == Fate::Stays && viewer.blocked.is_none() {
             let mut written = Written::default();
             fate = self.write(viewer, key, &state, &mut [None, None], &mut written);
             self.hub.counters.sends.add(written.sends);
@@ -529,14 +548,10 @@ impl Egress {
             match viewer.socket.try_read(&mut buffer) {
                 Ok(0) => return Fate::Gone,
                 Ok(length) => {
-                    let heard = AssertUnwindSafe(|| self.hear(viewer, state, &buffer[..length]));
-                    match catch_unwind(heard) {
-                        Ok(Fate::Stays) => {}
-                        Ok(Fate::Gone) => return Fate::Gone,
-                        Err(_) => {
-                            self.hub.counters.session_panics.add(1);
-                            return Fate::Gone;
-                        }
+                    let mut heard = Fate::Stays;
+                    let outcome = self.alone(|| heard = self.hear(viewer, state, &buffer[..length]));
+                    if (outcome, heard) != (Fate::Stays, Fate::Stays) {
+                        return Fate::Gone;
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

@@ -297,7 +297,7 @@ impl Publisher {
         let mut state = self.stream.cell.state.borrow_mut();
         state.stream.heard(self.token, hub.clock.now());
         if std::mem::take(&mut state.panics) {
-            panic!("a fault was asked for: the session of {} panics", state.assignment.path);
+            panic!("a fault was asked for: the session of {} panics", state.assignment);
         }
     }
 
@@ -327,7 +327,7 @@ impl Publisher {
     /// Runs a step of the publisher's session, so that a state dump names the stream if it never ends.
     pub fn step<T>(&self, work: impl FnOnce() -> T) -> T {
         let hub = &self.stream.cell.hub;
-        hub.pulse.doing("ingress", &self.stream.assignment().path);
+        hub.pulse.doing("ingress", &self.stream.assignment());
         let done = work();
         hub.pulse.idle();
         done

@@ -157,7 +157,8 @@ fn start(args: Args) -> Result<ExitCode, StartError> {
         ready,
         test_hooks: args.test_hooks,
     };
-    let parts = Parts { replicas, hello, shards, directory, ports, rtp, clock, status };
+    let pulse = control_pulse.clone();
+    let parts = Parts { replicas, hello, shards, directory, ports, rtp, clock, pulse, status };
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     // The main thread is control's.
@@ -258,8 +259,13 @@ fn hook_panics() {
         let thread = std::thread::current();
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         let what = panic.payload_as_str().unwrap_or("no text");
+        let name = thread.name().unwrap_or("unnamed");
+        tracing::error!(thread = name, place, what, "panic");
+        // Names of functions are looked up when it is written, which takes longer than a shard may be away.
         let trace = std::backtrace::Backtrace::force_capture();
-        tracing::error!(thread = thread.name().unwrap_or("unnamed"), place, what, "panic\n{trace}");
+        let name = name.to_owned();
+        let write = move || tracing::error!(thread = name, "backtrace of the panic\n{trace}");
+        let _ = std::thread::Builder::new().name(String::from("backtrace")).spawn(write);
     }));
 }
 

@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+use crate::assignment::Assignment;
+
 /// Between two ticks of a thread, and between two looks of the watchdog (design §5).
 pub const TICK: Duration = Duration::from_millis(100);
 
@@ -46,8 +48,8 @@ pub struct Pulse {
 pub struct Doing {
     /// "idle", or the step: "ingress", "egress", …
     pub what: &'static str,
-    /// Stream (its path) or session, where one is being worked on.
-    pub of: Option<Arc<str>>,
+    /// The stream that is being worked on, where it is one.
+    pub of: Option<Arc<Assignment>>,
 }
 
 impl Pulse {
@@ -81,8 +83,13 @@ impl Pulse {
     }
 
     /// Notes what the thread begins; cheap enough for each wake of a session, not meant for each packet.
-    pub fn doing(&self, what: &'static str, of: &Arc<str>) {
+    pub fn doing(&self, what: &'static str, of: &Arc<Assignment>) {
         self.note(Doing { what, of: Some(of.clone()) });
+    }
+
+    /// The same for what is of no stream, or of many.
+    pub fn busy(&self, what: &'static str) {
+        self.note(Doing { what, of: None });
     }
 
     /// Notes that the thread waits for work.

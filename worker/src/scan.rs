@@ -100,6 +100,29 @@ impl Scanner {
         Ok(HostScan { holders, stray, host: host_ports(proc) })
     }
 
+    /// Who has these numbers, after binds that failed: a socket that waits for peers before one that has some.
+    ///
+    /// The processes of all sockets inside `ranges` are looked up with them, since the next number to be tried is one of these.
+    pub fn holders(
+        &mut self,
+        proc: &Path,
+        ranges: &[RangeInclusive<u16>],
+        numbers: &[(u16, Protocol)],
+    ) -> io::Result<Vec<Option<Holder>>> {
+        let mut found = sockets(proc, |socket| {
+            numbers.contains(&(socket.port, socket.protocol))
+                || ranges.iter().any(|range| range.contains(&socket.port))
+        })?;
+        found.sort_by_key(|socket| (!socket.waits, socket.inode == 0));
+        self.look_up(proc, &found);
+        let holder = |number: &(u16, Protocol)| {
+            let socket = found.iter().find(|socket| (socket.port, socket.protocol) == *number)?;
+            let process = self.processes.get(&socket.inode).cloned().flatten();
+            Some(Holder { socket: socket.clone(), process })
+        };
+        Ok(numbers.iter().map(holder).collect())
+    }
+
     /// Finds the processes of sockets that were not seen before, and forgets those that are gone.
     fn look_up(&mut self, proc: &Path, sockets: &[Socket]) {
         let wanted: HashSet<u64> = sockets.iter().map(|socket| socket.inode).collect();
@@ -115,15 +138,6 @@ impl Scanner {
         }
         self.processes.extend(new.into_iter().map(|inode| (inode, None)));
     }
-}
-
-/// Who has this number, after a bind that failed: a socket that waits for peers before one that has some.
-pub fn holder(proc: &Path, port: u16, protocol: Protocol) -> Option<Holder> {
-    let mut found = sockets(proc, |socket| (socket.port, socket.protocol) == (port, protocol)).ok()?;
-    found.sort_by_key(|socket| (!socket.waits, socket.inode == 0));
-    let socket = found.into_iter().next()?;
-    let process = processes_of(proc, &HashSet::from([socket.inode])).remove(&socket.inode);
-    Some(Holder { socket, process })
 }
 
 /// Sockets of this network namespace.

@@ -55,6 +55,19 @@ pub enum ShardCommand {
     Fault(Fault),
 }
 
+impl ShardCommand {
+    /// What a state dump calls it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            ShardCommand::Assign { .. } => "command assign",
+            ShardCommand::Revoke { .. } => "command revoke",
+            ShardCommand::Snapshot(_) => "command snapshot",
+            ShardCommand::Drain => "command drain",
+            ShardCommand::Fault(_) => "command fault",
+        }
+    }
+}
+
 /// What is broken on purpose.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {

@@ -274,9 +274,9 @@ impl Streams {
         self.held.get_mut(&stream.uid).filter(|held| held.assignment.stream == *stream)
     }
 
-    /// All that a new session must be told after the inventory.
-    pub fn state(&self) -> Vec<Kind> {
-        let in_force = self.held.values().filter(|held| held.phase == Phase::InForce);
+    /// All that must be told after an inventory, of streams of which it `holds` that they are as they should be.
+    pub fn state(&self, holds: impl Fn(&Held) -> bool) -> Vec<Kind> {
+        let in_force = self.held.values().filter(|held| held.phase == Phase::InForce && holds(held));
         in_force
             .flat_map(|held| {
                 let publisher =

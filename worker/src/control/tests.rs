@@ -157,6 +157,7 @@ fn with_control<F: Future<Output = ()>>(test: impl FnOnce(World) -> F) {
             ports: ports.clone(),
             rtp: RtpStats::default(),
             clock: Clock::start(),
+            pulse: Pulse::new(Thread::Control),
             status: status.clone(),
         };
         let control = tokio::task::spawn_local(run(parts, reported, found, stopped));
@@ -340,12 +341,12 @@ fn a_new_epoch_gets_its_ports_once_those_of_the_former_are_closed() {
         assert!(assignment.stream.epoch == 2 && ingress.is_some());
         world.says(ShardReport::Assigned(own("a", 2))).await;
         assert_eq!(session.report().await, assigned("a", 2, &[port]));
-        assert_eq!(world.ports.all(), [(port, scan::Protocol::Udp, own("a", 2))]);
+        assert_eq!(world.ports.all(), [(port, Protocol::Udp, own("a", 2))]);
 
         // An assignment that comes late changes nothing.
         session.tell(1, assign("a", 1, udp(port))).await;
         session.beat(3).await;
-        assert_eq!(world.ports.all(), [(port, scan::Protocol::Udp, own("a", 2))]);
+        assert_eq!(world.ports.all(), [(port, Protocol::Udp, own("a", 2))]);
     });
 }
 
@@ -383,6 +384,26 @@ fn only_the_highest_term_is_obeyed() {
         assert_eq!(&*world.assigned().await.0.stream.uid, "b");
         assert_eq!(world.status.stale_commands.value(), 1);
         assert_eq!(session.beat(3).await.term, 5);
+    });
+}
+
+#[test]
+fn ports_that_were_lost_with_an_ingress_are_bound_anew() {
+    with_control(async |world: World| {
+        let (mut session, ..) = world.session().await.greeted().await;
+        let port = free_port();
+        session.tell(1, assign("a", 1, udp(port))).await;
+        let (_, ingress) = world.assigned().await;
+        world.says(ShardReport::Assigned(own("a", 1))).await;
+        assert_eq!(session.report().await, assigned("a", 1, &[port]));
+        // Its task has panicked.
+        drop(ingress);
+        assert_eq!(world.ports.all(), []);
+
+        session.tell(1, assign("a", 1, udp(port))).await;
+        let (_, ingress) = world.assigned().await;
+        assert!(ingress.is_some());
+        assert_eq!(world.ports.all(), [(port, Protocol::Udp, own("a", 1))]);
     });
 }
 

@@ -88,9 +88,11 @@ fn holders_inside_the_ranges_are_named_and_own_sockets_are_not_among_them() {
     assert_eq!(scanner.scan(&proc, &[], nobody).unwrap().holders, []);
     assert_eq!(scanner.processes.len(), 0);
 
-    assert_eq!(holder(&proc, 20000, Protocol::Tcp), Some(tcp));
-    assert_eq!(holder(&proc, 20001, Protocol::Tcp).unwrap().socket.inode, 51967);
-    assert_eq!(holder(&proc, 20003, Protocol::Tcp), None);
+    let numbers = [20000, 20001, 20003].map(|port| (port, Protocol::Tcp));
+    let holders = scanner.holders(&proc, &[], &numbers).unwrap();
+    assert_eq!(holders[0], Some(tcp));
+    assert_eq!(holders[1].as_ref().unwrap().socket.inode, 51967);
+    assert_eq!(holders[2], None);
     std::fs::remove_dir_all(&proc).unwrap();
 }
 
@@ -104,7 +106,8 @@ fn sockets_of_this_machine_are_read_as_they_are() {
         |port, protocol| scan.stray.iter().any(|socket| (socket.port, socket.protocol) == (port, protocol));
     assert!(stray(tcp, Protocol::Tcp) && stray(udp, Protocol::Udp), "{scan:?}");
     // Which of this process's threads gives the name does not matter here.
-    assert!(holder(Path::new("/proc"), tcp, Protocol::Tcp).unwrap().process.is_some());
+    let holders = Scanner::default().holders(Path::new("/proc"), &[], &[(tcp, Protocol::Tcp)]).unwrap();
+    assert!(holders[0].as_ref().unwrap().process.is_some());
 }
 
 #[test]

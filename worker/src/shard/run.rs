@@ -96,6 +96,7 @@ async fn run(
 /// Does what control says, one after the other.
 async fn obey(hub: &Rc<Hub>, egress: &Rc<Egress>, index: usize, mut commands: mpsc::Receiver<ShardCommand>) {
     while let Some(command) = commands.recv().await {
+        hub.pulse.busy(command.name());
         match command {
             ShardCommand::Assign { assignment, ingress } => hub.assign(assignment, ingress).await,
             ShardCommand::Revoke { stream, reason } => {
@@ -117,6 +118,7 @@ async fn obey(hub: &Rc<Hub>, egress: &Rc<Egress>, index: usize, mut commands: mp
             }
             ShardCommand::Fault(fault) => break_on_purpose(hub, fault),
         }
+        hub.pulse.idle();
     }
 }
 

@@ -1,6 +1,10 @@
 //! What the watchdog reads of a thread and tells of it.
 
+use proto::control::v1 as wire;
+
 use super::*;
+use crate::assignment::Assignment;
+use crate::convert;
 use crate::pulse::Thread;
 
 /// Of Linux 6.18; the name holds a bracket and a blank.
@@ -19,11 +23,24 @@ fn cpu_time_comes_from_schedstat_or_else_from_stat() {
     assert!(super::usage(&own).unwrap().runnable);
 }
 
+fn assignment() -> Arc<Assignment> {
+    let assign = wire::Assign {
+        stream: Some(wire::StreamRef { uid: "uid".into(), epoch: 1 }),
+        path: "live/s3cret".into(),
+        namespace: "live".into(),
+        name: "cam-1".into(),
+        publish: Some(wire::PublishPolicy::default()),
+        play: Some(wire::PlayPolicy::default()),
+        ..wire::Assign::default()
+    };
+    Arc::new(convert::assignment(assign).unwrap())
+}
+
 #[test]
 fn the_page_and_the_dump_name_thread_and_stream() {
     let pulse = Pulse::new(Thread::Shard(3));
     pulse.set_streams(2);
-    pulse.doing("ingress", &Arc::from("live/cam-1"));
+    pulse.doing("ingress", &assignment());
     let pulses = [pulse];
     let page = page("b00t", &pulses, &Judge::default());
     let body: serde_json::Value = serde_json::from_str(&page.body).unwrap();
@@ -34,5 +51,6 @@ fn the_page_and_the_dump_name_thread_and_stream() {
         (&"shard-3".into(), &2.into(), &"ok".into())
     );
     let dump = dump::state(&pulses);
+    assert!(!dump.contains("s3cret"), "a path may be a key: {dump}");
     assert!(dump.contains("shard-3 (tid 0)") && dump.contains("2 streams, ingress of live/cam-1"), "{dump}");
 }
