@@ -26,14 +26,19 @@ struct Log {
 
 struct Entry {
     number: u64,
-    about: Value,
-    namespace: String,
+    about: About,
     warning: bool,
     reason: String,
     message: String,
     first_ms: u64,
     last_ms: u64,
     count: u64,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+enum About {
+    Object(ObjectRef),
+    File(String),
 }
 
 impl EventLog {
@@ -46,26 +51,16 @@ impl EventLog {
         message: &str,
         now_ms: u64,
     ) {
-        let (about, namespace) = match object {
-            ObjectRef::Stream { uid, name } => (
-                json!({"apiVersion": api::API_VERSION, "kind": "MediaStream", "namespace": &*name.namespace, "name": &*name.name, "uid": uid.as_str()}),
-                name.namespace.to_string(),
-            ),
-            ObjectRef::Pool { uid, name } => (
-                json!({"apiVersion": api::API_VERSION, "kind": "PortPool", "name": name.as_str(), "uid": uid.as_str()}),
-                String::new(),
-            ),
-            ObjectRef::Installation => (json!({"kind": "Installation", "name": "penstock"}), String::new()),
-        };
-        self.note(about, namespace, matches!(severity, Severity::Warning), reason, message, now_ms);
+        let warning = matches!(severity, Severity::Warning);
+        self.note(About::Object(object.clone()), warning, reason, message, now_ms);
     }
 
     /// Notes a mistake in a file.
     pub(crate) fn file(&self, file: &str, message: &str, now_ms: u64) {
-        self.note(json!({"kind": "File", "name": file}), String::new(), true, "InvalidFile", message, now_ms);
+        self.note(About::File(file.to_owned()), true, "InvalidFile", message, now_ms);
     }
 
-    fn note(&self, about: Value, namespace: String, warning: bool, reason: &str, message: &str, now_ms: u64) {
+    fn note(&self, about: About, warning: bool, reason: &str, message: &str, now_ms: u64) {
         let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let same =
             |entry: &&mut Entry| entry.about == about && entry.reason == reason && entry.message == message;
@@ -78,7 +73,6 @@ impl EventLog {
         let entry = Entry {
             number: log.made,
             about,
-            namespace,
             warning,
             reason: reason.to_owned(),
             message: message.to_owned(),
@@ -105,15 +99,12 @@ const AGAIN: usize = 64;
 
 impl Entry {
     fn to_object(&self) -> Value {
-        let namespace = if self.namespace.is_empty() { api::DEFAULT_NAMESPACE } else { &self.namespace };
+        let (namespace, name) = self.about.name();
         json!({
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {
-                "name": format!("{}.{:x}", self.about["name"].as_str().unwrap_or("penstock"), self.number),
-                "namespace": namespace,
-            },
-            "involvedObject": self.about,
+            "metadata": {"name": format!("{name}.{:x}", self.number), "namespace": namespace},
+            "involvedObject": self.about.to_object(),
             "type": if self.warning { "Warning" } else { "Normal" },
             "reason": self.reason,
             "message": self.message,
@@ -122,6 +113,32 @@ impl Entry {
             "lastTimestamp": time(self.last_ms),
             "count": self.count,
         })
+    }
+}
+
+impl About {
+    /// The namespace that an Event about it is in, and its name.
+    fn name(&self) -> (&str, &str) {
+        match self {
+            About::Object(ObjectRef::Stream { uid: _, name }) => (&name.namespace, &name.name),
+            About::Object(ObjectRef::Pool { uid: _, name }) => (api::DEFAULT_NAMESPACE, name.as_str()),
+            About::Object(ObjectRef::Installation) => (api::DEFAULT_NAMESPACE, "penstock"),
+            About::File(file) => (api::DEFAULT_NAMESPACE, file),
+        }
+    }
+
+    fn to_object(&self) -> Value {
+        let (namespace, name) = self.name();
+        match self {
+            About::Object(ObjectRef::Stream { uid, name: _ }) => {
+                json!({"apiVersion": api::API_VERSION, "kind": "MediaStream", "namespace": namespace, "name": name, "uid": uid.as_str()})
+            }
+            About::Object(ObjectRef::Pool { uid, name: _ }) => {
+                json!({"apiVersion": api::API_VERSION, "kind": "PortPool", "name": name, "uid": uid.as_str()})
+            }
+            About::Object(ObjectRef::Installation) => json!({"kind": "Installation", "name": name}),
+            About::File(_) => json!({"kind": "File", "name": name}),
+        }
     }
 }
 

@@ -93,7 +93,7 @@ fn prepare(args: &Standalone) -> Result<Ready, StartError> {
     let admin = bind("admin", args.admin)?;
     let sessions = bind("sessions", (Ipv4Addr::LOCALHOST, 0).into())?;
     let mut token = [0; 32];
-    aws_lc_rs::rand::fill(&mut token).expect("the operating system gives random bytes");
+    getrandom::fill(&mut token).expect("the operating system gives random bytes");
     let own_ports =
         [&admin, &sessions].iter().filter_map(|it| it.local_addr().ok()).map(|it| it.port()).collect();
     Ok(Ready { admin, sessions, token: token.iter().map(|byte| format!("{byte:02x}")).collect(), own_ports })

@@ -211,7 +211,7 @@ fn budget_bytes() -> u64 {
 /// Random for each start of the process.
 fn boot_id() -> String {
     let mut bytes = [0; 16];
-    if aws_lc_rs::rand::fill(&mut bytes).is_err() {
+    if getrandom::fill(&mut bytes).is_err() {
         // No two processes of a node start in the same nanosecond under the same number.
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         bytes[..12].copy_from_slice(&now.as_nanos().to_be_bytes()[4..]);

@@ -135,7 +135,7 @@ fn config(source: &RtpSource) -> Config {
 fn random() -> u32 {
     let mut bytes = [0; 4];
     // Any number will do, and this one where the system has no randomness.
-    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    let _ = getrandom::fill(&mut bytes);
     u32::from_be_bytes(bytes)
 }
 
