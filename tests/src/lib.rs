@@ -3,6 +3,7 @@
 pub mod cache;
 pub mod census;
 pub mod clips;
+pub mod cluster;
 pub mod eventually;
 pub mod flv;
 pub mod http;

@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, reason = "a command-line tool speaks on its standard output")]
 
 mod bench;
+mod cluster;
 mod coverage;
 mod gate;
 mod peer;
@@ -18,6 +19,7 @@ usage: cargo xtask COMMAND
                           layers, and real clients against the release binary
   setup                   only install the clients that the tests need
   bench NAME              a measurement beside peers: start, fanout or core
+  cluster up [NODES]      a Kubernetes of real parts on this machine; `cluster kubectl …` talks to it, `cluster down` ends it
   coverage                how much of the parsers of network bytes the fuzz corpus reaches
   ps-send CLIP HOST:PORT  sends a file as a GB28181 camera would; `cargo xtask ps-send` tells its options
   soak NAME               a long run: simulation, rounds, fuzz or mutants; `cargo xtask soak` tells their sizes
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         ["bench", name] => bench::run(name),
         // A process of `bench fanout`.
         ["bare-loop", address] => bench::bare_loop(address),
+        ["cluster", words @ ..] => cluster::run(words),
         ["coverage"] => coverage::run(),
         ["ps-send", words @ ..] => tests::ps_sender::main(words),
         ["soak"] => soak::list(),

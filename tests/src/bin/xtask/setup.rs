@@ -13,27 +13,36 @@ const MODULE: &str = "/usr/lib/nginx/modules/ngx_rtmp_module.so";
 
 /// Brings what is missing, or says what it is and how to get it.
 pub(crate) fn run() -> Result<(), String> {
-    let missing = missing_packages();
-    if !missing.is_empty() {
-        let debian = find("apt-get").is_some();
-        if !debian || !rustix::process::geteuid().is_root() {
-            let packages = missing.join(" ");
-            return Err(format!(
-                "the tests run real clients that are not installed; as root: apt-get install --no-install-recommends {packages}"
-            ));
-        }
-        println!("installing {}", missing.join(" "));
-        install(&missing)?;
-        let still = missing_packages();
-        if !still.is_empty() {
-            return Err(format!("apt-get succeeded, but these are still missing: {}", still.join(" ")));
-        }
-    }
+    packages(DEBIAN, "the tests run real clients")?;
     fetch_ffmpeg9().map_err(|e| format!("cannot fetch ffmpeg 9 (HEVC over RTMP) from PyPI: {e}"))
 }
 
-fn missing_packages() -> Vec<&'static str> {
-    let lacking = DEBIAN.iter().filter(|(program, _)| !is_there(program));
+/// The same for a cluster.
+pub(crate) fn cluster() -> Result<(), String> {
+    packages(tests::cluster::DEBIAN, "a cluster runs programs")
+}
+
+fn packages(wanted: &[(&str, &'static [&'static str])], why: &str) -> Result<(), String> {
+    let missing = missing_packages(wanted);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if find("apt-get").is_none() || !rustix::process::geteuid().is_root() {
+        let packages = missing.join(" ");
+        return Err(format!(
+            "{why} that are not installed; as root: apt-get install --no-install-recommends {packages}"
+        ));
+    }
+    println!("installing {}", missing.join(" "));
+    install(&missing)?;
+    match missing_packages(wanted).as_slice() {
+        [] => Ok(()),
+        still => Err(format!("apt-get succeeded, but these are still missing: {}", still.join(" "))),
+    }
+}
+
+fn missing_packages(wanted: &[(&str, &'static [&'static str])]) -> Vec<&'static str> {
+    let lacking = wanted.iter().filter(|(program, _)| !is_there(program));
     lacking.flat_map(|(_, packages)| packages.iter().copied()).collect()
 }
 

@@ -1,0 +1,45 @@
+//! `cargo xtask cluster`: the Kubernetes of the tests, for a person.
+
+use tests::cluster::Cluster;
+use tests::tools::find;
+
+use crate::setup;
+
+const USAGE: &str = "usage: cargo xtask cluster up [NODES] | down | kubectl … | helm … | exec NODE PROGRAM …";
+const NODES: u8 = 2;
+
+/// Runs one of its verbs.
+pub(crate) fn run(words: &[&str]) -> Result<(), String> {
+    match words {
+        ["up", rest @ ..] => {
+            let nodes = match rest {
+                [] => NODES,
+                [nodes] => {
+                    nodes.parse().ok().filter(|nodes| (1..=9).contains(nodes)).ok_or("NODES is 1 to 9")?
+                }
+                _ => return Err(USAGE.into()),
+            };
+            setup::cluster()?;
+            Cluster::up(nodes)?.keep();
+            println!("cargo xtask cluster kubectl get nodes -o wide");
+            Ok(())
+        }
+        ["down"] => Cluster::find()?.down(),
+        ["kubectl", words @ ..] => pass(Cluster::find()?.kubectl().args(words)),
+        ["helm", words @ ..] => pass(Cluster::find()?.helm().args(words)),
+        ["exec", node, program, words @ ..] => {
+            let cluster = Cluster::find()?;
+            let nodes = cluster.nodes();
+            let node =
+                nodes.iter().find(|each| each.name() == *node).ok_or_else(|| format!("no node {node}"))?;
+            let program = find(program).ok_or_else(|| format!("{program} is not installed"))?;
+            pass(node.command(&program)?.args(words))
+        }
+        _ => Err(USAGE.into()),
+    }
+}
+
+fn pass(command: &mut std::process::Command) -> Result<(), String> {
+    let status = command.status().map_err(|e| format!("{command:?}: {e}"))?;
+    if status.success() { Ok(()) } else { Err(format!("it ended with {status}")) }
+}

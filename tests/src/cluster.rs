@@ -1,0 +1,287 @@
+//! A Kubernetes of real parts on this machine: the control plane on the host, and nodes as namespaces, each with its own
+//! kubelet, kube-proxy, containerd and runc.
+//!
+//! ```text
+//! host 10.99.0.1   etcd   kube-apiserver :6443   controller manager   scheduler   CoreDNS :53
+//!    pkbr0 ──┬── node1 10.99.0.11, pods 10.244.1.0/24      own network, mount, UTS and PID namespaces: a hostNetwork pod
+//!            └── node2 10.99.0.12, pods 10.244.2.0/24      of each may bind the same port
+//! ```
+//!
+//! Nothing leaves the machine: a node has no default route, and the host refuses the ranges of pods and services that no node has.
+//! Names and addresses are fixed, so there is one cluster at a time.
+
+mod control_plane;
+mod daemons;
+mod image;
+mod network;
+mod node;
+mod pki;
+mod programs;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+use std::{env, fs};
+
+use crate::cache;
+use crate::eventually::within;
+use crate::tools::{find, succeed};
+
+use daemons::Daemons;
+pub use image::Image;
+pub use node::Node;
+pub use programs::Programs;
+
+/// How long the control plane, or a node, may take to come up on a busy machine.
+const UP: Duration = Duration::from_secs(120);
+
+/// What Debian offers for it, as (program, packages).
+pub const DEBIAN: &[(&str, &[&str])] = &[
+    ("containerd", &["containerd", "containernetworking-plugins"]),
+    ("runc", &["runc"]),
+    ("nft", &["nftables"]),
+    ("conntrack", &["conntrack"]),
+    ("iptables", &["iptables"]),
+    ("openssl", &["openssl"]),
+    ("ip", &["iproute2"]),
+    ("nsenter", &["util-linux"]),
+];
+
+/// A cluster that runs. Taken down on drop, unless it is kept.
+pub struct Cluster {
+    parts: Parts,
+    nodes: u8,
+    kept: bool,
+}
+
+/// What all parts of the harness need.
+#[derive(Clone)]
+struct Parts {
+    /// Certificates, logs, process ids and the nodes' own folders.
+    state: PathBuf,
+    programs: Programs,
+    daemons: Daemons,
+}
+
+impl Parts {
+    fn at(state: PathBuf) -> Result<Parts, String> {
+        let daemons = Daemons::new(&state)?;
+        Ok(Parts { programs: Programs::build()?, daemons, state })
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.state.join(name)
+    }
+
+    fn pki(&self, name: &str) -> String {
+        self.state.join("pki").join(name).display().to_string()
+    }
+
+    fn kubeconfig(&self, name: &str) -> PathBuf {
+        self.state.join("pki").join(format!("{name}.conf"))
+    }
+
+    fn kubectl(&self) -> Command {
+        let mut command = Command::new(self.programs.path("kubectl"));
+        command.arg("--kubeconfig").arg(self.kubeconfig("admin"));
+        // Its discovery cache would else be shared with clusters of other runs.
+        command.arg("--cache-dir").arg(self.file("kubectl-cache"));
+        command
+    }
+}
+
+fn state_folder() -> PathBuf {
+    cache::folder("cluster/state")
+}
+
+impl Cluster {
+    /// Builds what is missing, and brings a cluster of so many nodes up.
+    pub fn up(nodes: u8) -> Result<Cluster, String> {
+        assert!((1..=9).contains(&nodes), "addresses and names are made for 1 to 9 nodes");
+        can_run()?;
+        if network::is_up() {
+            return Err(
+                "a cluster runs on this machine, or is left of one; `cargo xtask cluster down` ends it"
+                    .into(),
+            );
+        }
+        let state = state_folder();
+        fs::remove_dir_all(&state).map_err(|e| format!("{}: {e}", state.display()))?;
+        let begun = Instant::now();
+        let cluster = Cluster { parts: Parts::at(state_folder())?, nodes, kept: false };
+        cluster.start()?;
+        eprintln!("{nodes} nodes are Ready after {:.1} s", begun.elapsed().as_secs_f64());
+        Ok(cluster)
+    }
+
+    /// The cluster that another process brought up and kept.
+    pub fn find() -> Result<Cluster, String> {
+        if !network::is_up() {
+            return Err("no cluster runs on this machine; `cargo xtask cluster up` makes one".into());
+        }
+        let parts = Parts::at(state_folder())?;
+        let nodes = (1..=9).filter(|&number| network::has_node(number)).count() as u8;
+        Ok(Cluster { parts, nodes, kept: true })
+    }
+
+    fn start(&self) -> Result<(), String> {
+        network::up()?;
+        pki::make(&self.parts, self.nodes)?;
+        control_plane::start(&self.parts)?;
+        // Before the nodes, which boot at once and all need it.
+        Image::of_program(&self.parts, node::PAUSE_IMAGE, &self.parts.programs.path("pause"))?;
+        let nodes: Vec<Node> = self.nodes();
+        for node in &nodes {
+            network::add_node(node.number(), self.nodes)?;
+        }
+        let booted: Vec<Result<(), String>> = std::thread::scope(|scope| {
+            let boots: Vec<_> = nodes.iter().map(|node| scope.spawn(|| node.boot())).collect();
+            boots
+                .into_iter()
+                .map(|boot| boot.join().map_err(|_| "a node's start panicked".to_owned())?)
+                .collect()
+        });
+        booted.into_iter().collect::<Result<(), String>>()?;
+        for node in &nodes {
+            node.wait_ready(UP)?;
+        }
+        Ok(())
+    }
+
+    /// Leaves it running when this process ends.
+    pub fn keep(mut self) {
+        self.kept = true;
+    }
+
+    /// Takes all of it down. Logs stay until the next one comes up.
+    pub fn down(&mut self) -> Result<(), String> {
+        for node in self.nodes() {
+            node.crash()?;
+        }
+        self.parts.daemons.stop_all();
+        network::down();
+        self.kept = true;
+        Ok(())
+    }
+
+    /// All nodes, the first is `node1`.
+    pub fn nodes(&self) -> Vec<Node> {
+        (1..=self.nodes).map(|number| Node::new(self.parts.clone(), number)).collect()
+    }
+
+    /// A command of kubectl as the cluster's administrator.
+    pub fn kubectl(&self) -> Command {
+        self.parts.kubectl()
+    }
+
+    /// A command of helm as the cluster's administrator.
+    pub fn helm(&self) -> Command {
+        let mut command = Command::new(self.parts.programs.path("helm"));
+        command.arg("--kubeconfig").arg(self.parts.kubeconfig("admin"));
+        command
+    }
+
+    /// What kubectl answers.
+    pub fn ask(&self, arguments: &[&str]) -> Result<String, String> {
+        succeed(self.kubectl().args(arguments))
+    }
+
+    /// A kubeconfig of the administrator.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.parts.kubeconfig("admin")
+    }
+
+    /// Puts an image into all nodes.
+    pub fn import(&self, image: &Image) -> Result<(), String> {
+        self.nodes().iter().try_for_each(|node| node.import(image.archive()))
+    }
+
+    /// The process of a part of the control plane: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, coredns.
+    pub fn pid(&self, part: &str) -> Option<u32> {
+        self.parts.daemons.pid(part)
+    }
+
+    /// Ends a part of the control plane with SIGKILL.
+    pub fn kill(&self, part: &str) {
+        self.parts.daemons.stop(part);
+    }
+
+    /// Starts a part of the control plane that was killed, and waits until it answers.
+    pub fn start_again(&self, part: &str) -> Result<(), String> {
+        control_plane::start_part(&self.parts, part)
+    }
+
+    /// Where the logs of all parts are.
+    pub fn logs(&self) -> PathBuf {
+        self.parts.file("logs")
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- logs of the cluster are in {}", self.logs().display());
+        }
+        if !self.kept
+            && let Err(error) = self.down()
+        {
+            eprintln!("the cluster is not wholly down: {error}");
+        }
+    }
+}
+
+/// Whether this machine can run one; if not, what is missing.
+fn can_run() -> Result<(), String> {
+    if !rustix::process::geteuid().is_root() {
+        return Err("a cluster needs root: it makes network namespaces and mounts".into());
+    }
+    if !Path::new("/sys/fs/cgroup/memory").is_dir() {
+        return Err("a cluster needs cgroup v1 controllers under /sys/fs/cgroup".into());
+    }
+    let missing: Vec<&str> = DEBIAN
+        .iter()
+        .filter(|(program, _)| find(program).is_none())
+        .flat_map(|(_, packages)| *packages)
+        .copied()
+        .collect();
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("not installed: {}; `cargo xtask setup` installs it", missing.join(" ")))
+    }
+}
+
+/// Waits for a state of a part; an error says what was awaited and where its log is.
+fn wait<T>(
+    parts: &Parts,
+    part: &str,
+    what: &str,
+    limit: Duration,
+    probe: impl FnMut() -> Result<T, String>,
+) -> Result<T, String> {
+    within(limit, probe).map_err(|last| {
+        let log = parts.daemons.log(part);
+        format!("waited {limit:?} for {what}: {last}; the log is {}", log.display())
+    })
+}
+
+/// Runs a command from a line of words, without a shell.
+fn run(line: &str) -> Result<String, String> {
+    let mut words = line.split_whitespace();
+    let program = words.next().ok_or("an empty command")?;
+    let program = find(program).ok_or_else(|| format!("{program} is not installed"))?;
+    succeed(Command::new(program).args(words).env("PATH", path()))
+}
+
+/// PATH with the places of system programs.
+fn path() -> String {
+    format!("{}:/usr/sbin:/sbin", env::var("PATH").unwrap_or_default())
+}
+
+/// Writes a file of the state, with the folders it is in.
+fn write(file: &Path, text: &str) -> Result<(), String> {
+    let folder = file.parent().expect("a file is in a folder");
+    fs::create_dir_all(folder)
+        .and_then(|()| fs::write(file, text))
+        .map_err(|e| format!("{}: {e}", file.display()))
+}
