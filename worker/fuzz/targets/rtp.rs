@@ -57,23 +57,42 @@ pub(super) fn framing(data: &[u8]) {
     }
 }
 
-/// The same frames come out of one piece and of many; each is whole.
+/// The same comes out of one piece and of many, and the same is counted; each frame is whole. The first byte says how it is cut,
+/// the second what happens between: after so many times 32 bytes there is a marker bit, and by its upper two bits a pause or
+/// a loss.
 pub(super) fn program_stream(data: &[u8]) {
-    let (size, rest) = data.split_first().map_or((0, data), |(size, rest)| (*size, rest));
-    let whole = demux(&[&[0], rest].concat());
-    assert_eq!(demux(&[&[size], rest].concat()), whole);
-    whole.iter().for_each(check);
+    let [size, between, rest @ ..] = data else { return };
+    let whole = demux(rest, 0, *between);
+    assert_eq!(demux(rest, usize::from(*size), *between), whole);
+    for output in &whole.0 {
+        match output {
+            Output::Frame(frame) => check(frame),
+            Output::Refused(name) => assert!(!name.is_empty()),
+        }
+    }
 }
 
-fn demux(data: &[u8]) -> Vec<Frame> {
+fn demux(data: &[u8], size: usize, between: u8) -> (Vec<Output>, Counters) {
     let (mut demux, mut counters) = (Demux::new(), Counters::default());
-    for piece in pieces(data) {
-        demux.push(piece, 0, false, Duration::ZERO, &mut counters);
+    let mut now = Duration::ZERO;
+    let marked = between & 0x3f != 0;
+    let span = if marked { usize::from(between & 0x3f) * 32 } else { data.len().max(1) };
+    for (n, span) in data.chunks(span).enumerate() {
+        let size = if size == 0 { span.len() } else { size };
+        let last = span.len().div_ceil(size) - 1;
+        for (m, piece) in span.chunks(size).enumerate() {
+            demux.push(piece, 3600 * n as i64, marked && m == last, now, &mut counters);
+        }
+        if between & 0x40 != 0 {
+            now += Duration::from_secs(1);
+            demux.timeout(now, &mut counters);
+        }
+        if between & 0x80 != 0 && n % 4 == 3 {
+            demux.gap(&mut counters);
+        }
     }
     demux.finish(&mut counters);
-    std::iter::from_fn(|| demux.poll())
-        .filter_map(|output| if let Output::Frame(frame) = output { Some(frame) } else { None })
-        .collect()
+    (std::iter::from_fn(|| demux.poll()).collect(), counters)
 }
 
 /// What holds for each frame, whatever it was made of.
