@@ -9,7 +9,7 @@ use media::frame::{Codec, Frame, Kind};
 use media::h26x::{self, Packager};
 use media::ps::{Demux, Output};
 use media::rtp::packet::Packet;
-use media::rtp::rfc4571::Deframer;
+use media::rtp::rfc4571::{self, Deframer};
 use media::rtp::{Config, Event, Receiver, Rtcp, Source, SsrcPolicy, rtcp};
 
 /// Of all seeds.
@@ -40,21 +40,34 @@ pub(super) fn compound(data: &[u8]) {
     }
 }
 
-/// Each byte that goes in comes out in one packet at most, and what comes out is RTP or RTCP of version 2.
+/// Each byte that goes in comes out in one packet at most, what comes out is RTP or RTCP of version 2, and it doesn't matter how
+/// the bytes were cut. Framed again, the same comes out.
 pub(super) fn framing(data: &[u8]) {
     for ssrc in [None, Some(SSRC)] {
-        let (mut deframer, mut counters) = (Deframer::new(ssrc), Counters::default());
-        let (mut pushed, mut taken) = (0, 0);
-        for piece in pieces(data) {
-            deframer.push(piece);
-            pushed += piece.len();
-            while let Some(packet) = deframer.poll(&mut counters) {
-                assert!(packet.len() >= 8 && packet[0] >> 6 == 2);
-                taken += 2 + packet.len();
-            }
-            assert!(taken + counters.dropped(Dropped::Noise) as usize <= pushed);
+        let whole = deframe(ssrc, [data.get(1..).unwrap_or_default()]);
+        assert_eq!(deframe(ssrc, pieces(data)), whole);
+        let again: Vec<u8> = whole.0.iter().flat_map(|packet| rfc4571::frame(packet)).collect();
+        let is_known = |first: &Bytes| Packet::parse(first).is_ok_and(|packet| packet.ssrc == SSRC);
+        if again.len() >= 18 && whole.0.first().is_some_and(is_known) {
+            assert_eq!(deframe(Some(SSRC), [&again[..]]).0, whole.0);
         }
     }
+}
+
+fn deframe<'a>(ssrc: Option<u32>, pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Bytes>, Counters) {
+    let (mut deframer, mut counters, mut packets) = (Deframer::new(ssrc), Counters::default(), Vec::new());
+    let (mut pushed, mut taken) = (0, 0);
+    for piece in pieces {
+        deframer.push(piece);
+        pushed += piece.len();
+        while let Some(packet) = deframer.poll(&mut counters) {
+            assert!(packet.len() >= 8 && packet[0] >> 6 == 2);
+            taken += 2 + packet.len();
+            packets.push(packet);
+        }
+        assert!(taken + counters.dropped(Dropped::Noise) as usize <= pushed);
+    }
+    (packets, counters)
 }
 
 /// The same comes out of one piece and of many, and the same is counted; each frame is whole. The first byte says how it is cut,

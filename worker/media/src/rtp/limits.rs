@@ -34,8 +34,9 @@ pub const CANDIDATE_WAIT: Duration = Duration::from_secs(10);
 /// Stragglers behind a goodbye are not a new sender for so long.
 pub const BYE_WAIT: Duration = Duration::from_secs(1);
 
-/// Bytes of a connection that are looked through for the first packet: one of the greatest size, and the head of the next.
-pub const DEFRAME_BYTES_MAX: usize = 2 + 65_535 + 16;
+/// Bytes of a connection that are looked through for the first packet: one of the greatest size behind its prefix of 4, and the
+/// prefix and head of the next.
+pub const DEFRAME_BYTES_MAX: usize = 4 + 65_535 + 4 + 16;
 /// Possible packets among them that are remembered until their end is seen.
 pub const DEFRAME_GUESSES_MAX: usize = 256;
 
