@@ -9,6 +9,7 @@ use media::frame::{Codec, Frame, Kind};
 use media::h26x::{self, Packager};
 use media::ps::{Demux, Output};
 use media::rtp::packet::Packet;
+use media::rtp::packetizer::Packetizer;
 use media::rtp::rfc4571::{self, Deframer};
 use media::rtp::{Config, Event, Receiver, Rtcp, Source, SsrcPolicy, rtcp};
 
@@ -21,10 +22,19 @@ fn pieces(data: &[u8]) -> impl Iterator<Item = &[u8]> {
     rest.chunks(if size == 0 { rest.len().max(1) } else { size })
 }
 
-/// What is read and written again is the same packet.
+/// What is read and written again is the same packet. Its payload, cut into packets, is whole in them.
 pub(super) fn packet(data: &[u8]) {
     if let Ok(packet) = Packet::parse(&Bytes::copy_from_slice(data)) {
         assert!(packet.payload.len() + 12 <= data.len());
+        let mut packetizer = Packetizer::new(packet.ssrc, packet.sequence, usize::from(data[1]));
+        let packets = packetizer.packets(packet.payload.to_vec(), packet.timestamp);
+        let joined: Vec<u8> = packets.iter().flat_map(|packet| packet.payload.clone()).collect();
+        assert_eq!(packet.payload, joined);
+        for (n, part) in packets.iter().enumerate() {
+            assert_eq!(Packet::parse(&part.to_bytes()).as_ref(), Ok(part));
+            assert_eq!(part.sequence, packet.sequence.wrapping_add(n as u16));
+            assert_eq!(part.marker, n + 1 == packets.len());
+        }
         assert_eq!(Packet::parse(&packet.to_bytes()), Ok(packet));
     }
 }
@@ -34,8 +44,25 @@ pub(super) fn compound(data: &[u8]) {
     let parts: Vec<_> = rtcp::parse(data).collect();
     assert!(parts.len() <= data.len() / 4 + 1);
     for part in &parts {
-        if let Ok(rtcp::Rtcp::Bye { ssrcs }) = part {
-            assert!(ssrcs.len() <= 31);
+        match part {
+            Ok(rtcp::Rtcp::Bye { ssrcs }) => assert!(ssrcs.len() <= 31),
+            Ok(rtcp::Rtcp::SenderReport { ssrc, ntp_middle }) => {
+                // What a receiver would answer, and a sender at its end.
+                let block = rtcp::ReportBlock {
+                    ssrc: *ssrc,
+                    fraction_lost: 1,
+                    lost: *ntp_middle as i32,
+                    highest: 2,
+                    jitter: 3,
+                    last_report: *ntp_middle,
+                    since_last_report: 4,
+                };
+                let report: Vec<_> = rtcp::parse(&rtcp::receiver_report(7, &block)).collect();
+                assert_eq!(report, [201, 202].map(|kind| Ok(rtcp::Rtcp::Other { kind })));
+                let bye = rtcp::Rtcp::Bye { ssrcs: vec![*ssrc] };
+                assert_eq!(rtcp::parse(&rtcp::goodbye(*ssrc)).last(), Some(Ok(bye)));
+            }
+            Ok(rtcp::Rtcp::Other { .. }) | Err(_) => {}
         }
     }
 }
