@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::limits::DEFRAME_GUESSES_MAX;
+use super::limits::{DEFRAME_GUESSES_MAX, DEFRAME_SWEEP_BYTES};
 use super::packet::{HEAD_BYTES, is_rtcp};
 use crate::dropped::{Counters, Dropped};
 
@@ -20,6 +20,8 @@ pub struct Deframer {
     state: State,
     /// Where in the search the next look is taken, from the front of the buffer.
     looked: usize,
+    /// Bytes looked at since the front was last dropped.
+    unswept: usize,
     /// What may be packets, by where they end.
     guesses: BTreeMap<usize, Guess>,
 }
@@ -54,6 +56,7 @@ impl Deframer {
             buffer: BytesMut::new(),
             state: State::Searching,
             looked: 0,
+            unswept: 0,
             guesses: BTreeMap::new(),
         }
     }
@@ -79,7 +82,7 @@ impl Deframer {
                     Step::Lost => {
                         counters.drop(Dropped::Malformed, 1);
                         self.state = State::Searching;
-                        (self.looked, self.guesses) = (0, BTreeMap::new());
+                        (self.looked, self.unswept, self.guesses) = (0, 0, BTreeMap::new());
                     }
                 },
             }
@@ -143,8 +146,11 @@ impl Deframer {
             }
             self.looked += 1;
             self.forget_unfollowed();
+            self.unswept += 1;
+            if self.unswept == DEFRAME_SWEEP_BYTES {
+                self.sweep(counters);
+            }
         }
-        self.keep_bounds(counters);
         false
     }
 
@@ -185,7 +191,8 @@ impl Deframer {
     }
 
     /// Drops the bytes that no packet can begin with any more.
-    fn keep_bounds(&mut self, counters: &mut Counters) {
+    fn sweep(&mut self, counters: &mut Counters) {
+        self.unswept = 0;
         let begins = self.guesses.values().map(|guess| guess.begin);
         let first = begins.min().unwrap_or(self.looked).min(self.looked);
         let surplus = first.saturating_sub(PREFIX_BYTES_MAX).min(self.buffer.len());
