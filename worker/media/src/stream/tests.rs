@@ -242,6 +242,21 @@ fn each_wait_for_a_publisher_ends() {
 }
 
 #[test]
+fn a_frame_holds_at_most_twice_what_it_counts() {
+    let mut stream = Stream::new(policy(OnDuplicate::Reject), 0, 0, Duration::ZERO, Budget::new(1 << 20));
+    let token = stream.publish(Duration::ZERO).unwrap();
+    // A publisher's read buffer has 64 KiB.
+    for (length, is_shared) in [(1, false), (COPIED_BYTES_MAX, false), (COPIED_BYTES_MAX + 1, true)] {
+        let read = Bytes::from(vec![0; 64 << 10]);
+        let payload = read.slice(..length);
+        let frame = Frame { codec: Codec::H264, kind: Kind::Key, dts_ms: 0, cts_ms: 0, payload };
+        assert!(matches!(stream.push(token, frame, Duration::ZERO), Ok(Pushed::Taken { .. })));
+        assert_eq!(!read.is_unique(), is_shared, "{length}");
+        assert!(!is_shared || 2 * length >= read.len());
+    }
+}
+
+#[test]
 fn a_frame_without_room_in_the_budget_is_left_out_and_so_is_what_leans_on_it() {
     let budget = Budget::new(3000);
     let mut stream = Stream::new(policy(OnDuplicate::Reject), 0, 0, Duration::ZERO, budget.clone());
