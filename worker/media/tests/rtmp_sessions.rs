@@ -496,6 +496,33 @@ fn an_aggregate_is_its_tags_with_their_time() {
 }
 
 #[test]
+fn a_small_part_of_a_message_does_not_hold_it() {
+    let (mut session, _) = publishing(4096);
+    let tag = |kind: u8, body: &[u8]| {
+        let mut tag = BytesMut::new();
+        tag.put_u8(kind);
+        tag.put_uint(body.len() as u64, 3);
+        tag.put_slice(&[0; 7]);
+        tag.put_slice(body);
+        tag.put_u32(11 + body.len() as u32);
+        tag
+    };
+    let sound = [&[0xaf, 1][..], &[7; 3000]].concat();
+    let picture = [&[0x93][..], b"avc1", &[7; 3000]].concat();
+    // Sound beside data that nobody is sent; a picture behind a ModEx of 65 536 bytes.
+    let aggregate = [tag(8, &sound), tag(18, &[5; 60_000])].concat();
+    let mod_ex = [&[0x97, 255, 0xff, 0xff][..], &[0; 65_536], &[0x03], &picture[1..]].concat();
+    for input in [message(22, 1, &aggregate), message(9, 1, &mod_ex)] {
+        session.receive(input, NOW).unwrap();
+        let Some(Event::Frame(frame)) = session.poll_event() else { panic!("no frame came") };
+        while session.poll_event().is_some() {}
+        assert_eq!(frame.payload, [7; 3000][..]);
+        let held = frame.payload.try_into_mut().expect("nobody else has it");
+        assert_eq!(held.capacity(), 3000);
+    }
+}
+
+#[test]
 fn media_of_one_who_does_not_publish_is_not_looked_at() {
     let mut session = connected();
     session.receive(message(8, 1, b"\x90Opus"), NOW).unwrap();
@@ -534,6 +561,16 @@ fn pings_are_answered_and_a_peer_that_reads_no_answers_is_ended() {
     assert_eq!(answers(&mut session), ["type 4 [00, 07, 01, 02, 03, 04]"]);
     let error = (0..limits::TRANSMIT_BYTES_MAX).find_map(|_| session.receive(ping.clone(), NOW).err());
     assert!(matches!(error, Some(Error::RepliesUnread { .. })), "{error:?}");
+}
+
+#[test]
+fn a_read_full_of_calls_is_answered_no_further_than_the_bound() {
+    let mut session = connected();
+    let call = command(0, "a", 1.0, |_| {});
+    let error = session.receive(Bytes::from(call.repeat(10_000)), NOW).unwrap_err();
+    assert!(matches!(error, Error::RepliesUnread { .. }), "{error}");
+    let answered: usize = std::iter::from_fn(|| session.poll_transmit()).map(|bytes| bytes.len()).sum();
+    assert!(answered < limits::TRANSMIT_BYTES_MAX + 200, "{answered}");
 }
 
 #[test]

@@ -128,6 +128,7 @@ impl Session {
             && let Some(message) = self.link.read(&mut input)?
         {
             self.take_message(message)?;
+            self.link.check_waiting()?;
         }
         self.link.check_waiting()
     }
@@ -219,7 +220,8 @@ impl Session {
                 self.take_command(Command::parse(message.kind, &message.payload)?)
             }
             kind::AUDIO | kind::VIDEO | kind::DATA_AMF0 | kind::DATA_AMF3 if self.publishes() => {
-                self.take_media(message.kind, message.timestamp, message.payload)
+                let held = message.payload.len();
+                self.take_media(message.kind, message.timestamp, message.payload, held)
             }
             kind::AGGREGATE if self.publishes() => self.take_aggregate(message),
             // Media of one who may not publish, shared objects, set buffer length: nothing that a server answers.
@@ -242,16 +244,18 @@ impl Session {
     /// Several FLV tags in one message (§7.1.6); their timestamps count from the message's.
     fn take_aggregate(&mut self, message: Message) -> Result<(), Error> {
         let mut payload = message.payload;
+        let held = payload.len();
         let mut first = None;
         while let Some(tag) = flv::split_tag(&mut payload) {
             let first = *first.get_or_insert(tag.timestamp);
             let timestamp = message.timestamp.wrapping_add(tag.timestamp.wrapping_sub(first));
-            self.take_media(tag.kind, timestamp, tag.body)?;
+            self.take_media(tag.kind, timestamp, tag.body, held)?;
         }
         Ok(())
     }
 
-    fn take_media(&mut self, kind: u8, timestamp: u32, body: Bytes) -> Result<(), Error> {
+    /// Takes a body that is a part of a message of `held` bytes.
+    fn take_media(&mut self, kind: u8, timestamp: u32, body: Bytes, held: usize) -> Result<(), Error> {
         let parsed = match kind {
             kind::AUDIO => flv::parse_audio(body),
             kind::VIDEO => flv::parse_video(body),
@@ -274,6 +278,10 @@ impl Session {
                     Kind::Config => self.clock.latest().unwrap_or(timestamp.into()),
                     Kind::Key | Kind::Inter => self.clock.unroll(timestamp),
                 };
+                // A small part would hold the whole for as long as it is in a ring, and be counted as a small part.
+                if frame.payload.len() < held / 2 {
+                    frame.payload = Bytes::copy_from_slice(&frame.payload);
+                }
                 Event::Frame(frame)
             }
             Ok(Parsed::Multitrack) => Event::Leave(Leave::Multitrack),
