@@ -19,7 +19,7 @@ pub const BACK_MAX: i64 = 100;
 /// So many packets one behind another, far from the others, are a sender that began anew.
 pub const RESTART_PACKETS: usize = 4;
 /// Numbers of lost packets that are remembered, to tell late ones from repeated ones.
-pub const LOST_MAX: usize = 4096;
+pub const LOST_MAX: i64 = 4096;
 
 /// Connections that wait beside the holder (design §7); senders of datagrams likewise.
 pub const CANDIDATES_MAX: usize = 4;
