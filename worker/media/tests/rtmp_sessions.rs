@@ -440,19 +440,35 @@ fn publish_before_connect_and_a_second_publish_are_out_of_order() {
     assert!(matches!(error, Error::OutOfOrder { command: "publish", .. }), "{error}");
 }
 
-/// facts/clients.md 7: 200 000 nested objects in `connect` kill three of five servers. Here it is the length that ends it; what fits
+/// facts/clients.md 7: 200 000 nested objects or strict arrays in `connect` kill three of five servers. Here it is the length that ends it; what fits
 /// into a command's length meets the bound of depth.
 #[test]
+fn a_command_has_its_bound_from_a_publisher_too() {
+    let padded = |length: usize| {
+        let short = command(0, "a", 0.0, |out| _ = out.string(""));
+        let text = "x".repeat(length - (short.len() - 12));
+        command(0, "a", 0.0, |out| _ = out.string(&text))
+    };
+    let (mut session, _) = publishing(4096);
+    assert_eq!(session.receive(padded(limits::COMMAND_BYTES_MAX), NOW), Ok(()));
+    let error = session.receive(padded(limits::COMMAND_BYTES_MAX + 1), NOW).unwrap_err();
+    assert_eq!(error.to_string(), "message of 16385 bytes on chunk stream 3: the most is 16384");
+}
+
+#[test]
 fn nested_objects_in_connect_end_only_the_session() {
-    let nested = |levels: usize| {
+    let nested = |level: &[u8], levels: usize| {
         let mut body = BytesMut::new();
         body.put_slice(b"\x02\x00\x07connect\x00\x3f\xf0\0\0\0\0\0\0");
-        (0..levels).for_each(|_| body.put_slice(b"\x03\x00\x01a"));
+        (0..levels).for_each(|_| body.put_slice(level));
         let mut session = connected();
         session.receive(message(20, 0, &body), NOW).unwrap_err().to_string()
     };
-    assert_eq!(nested(200_000), "message of 800019 bytes on chunk stream 3: the most is 16384");
-    assert_eq!(nested(4_000), "command: nested deeper than 16");
+    let (object, array) = (b"\x03\x00\x01a", b"\x0a\x00\x00\x00\x01");
+    assert_eq!(nested(object, 200_000), "message of 800019 bytes on chunk stream 3: the most is 16384");
+    assert_eq!(nested(object, 4_000), "command: nested deeper than 16");
+    assert_eq!(nested(array, 200_000), "message of 1000019 bytes on chunk stream 3: the most is 16384");
+    assert_eq!(nested(array, 3_000), "command: nested deeper than 16");
 }
 
 #[test]

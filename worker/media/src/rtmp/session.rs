@@ -217,6 +217,11 @@ impl Session {
     fn take_message(&mut self, message: Message) -> Result<(), Error> {
         match message.kind {
             kind::COMMAND_AMF0 | kind::COMMAND_AMF3 => {
+                // A publisher's media may be longer, its commands not.
+                let (length, max) = (message.payload.len(), limits::COMMAND_BYTES_MAX);
+                if length > max {
+                    return Err(Error::MessageSize { chunk_stream: message.chunk_stream, length, max });
+                }
                 self.take_command(Command::parse(message.kind, &message.payload)?)
             }
             kind::AUDIO | kind::VIDEO | kind::DATA_AMF0 | kind::DATA_AMF3 if self.publishes() => {
