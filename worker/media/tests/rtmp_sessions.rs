@@ -580,6 +580,28 @@ fn pings_are_answered_and_a_peer_that_reads_no_answers_is_ended() {
 }
 
 #[test]
+fn a_player_is_answered_no_more_than_the_bound_in_a_minute_though_its_answers_are_taken() {
+    let ping = message(4, 0, &[0, 6, 1, 2, 3, 4]);
+    // Before media and while it flows. 18 bytes answer each.
+    let (mut waiting, _) = asked(Role::Play, "cam", 4096);
+    let (mut viewer, _) = playing(Role::Play);
+    let mut say = |now| {
+        let told = [waiting.receive(ping.clone(), now).err(), viewer.receive(ping.clone(), now).err()];
+        while waiting.poll_transmit().is_some() || viewer.poll_transmit().is_some() {}
+        told
+    };
+    let (second, times) = (Duration::from_secs(1), limits::TRANSMIT_BYTES_MAX / 18 - 40);
+    for minute in 1..4 {
+        for n in 0..times {
+            assert_eq!(say(second * 60 * minute), [None, None], "ping {n} of minute {minute}");
+        }
+    }
+    for told in (0..80).map(|_| say(second * 239)).last().unwrap() {
+        assert!(matches!(told, Some(Error::RepliesUnread { .. })), "{told:?}");
+    }
+}
+
+#[test]
 fn a_read_full_of_calls_is_answered_no_further_than_the_bound() {
     let mut session = connected();
     let call = command(0, "a", 1.0, |_| {});

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use super::chunk::{Bounds, Message};
 use super::command::{Command, amf0_body, kind, user_control};
 use super::handshake::{Handshake, Progress};
-use super::link::{Link, announce, status};
+use super::link::{Link, Replies, announce, status};
 use super::pack::MESSAGE_STREAM;
 use super::request::Connected;
 use super::status::{PlayRefusal, PublishEnd, PublishRefusal};
@@ -70,6 +70,8 @@ pub enum Leave {
 pub struct Session {
     phase: Phase,
     link: Link,
+    /// From the request to play on.
+    replies: Replies,
     connected: Connected,
     clock: Clock,
     events: VecDeque<Event>,
@@ -101,6 +103,7 @@ impl Session {
         Session {
             phase: Phase::Handshake(Handshake::server(config.seed)),
             link: Link::new(Bounds::COMMANDS),
+            replies: Replies::default(),
             connected: Connected::default(),
             clock: Clock::default(),
             events: VecDeque::new(),
@@ -128,9 +131,9 @@ impl Session {
             && let Some(message) = self.link.read(&mut input)?
         {
             self.take_message(message)?;
-            self.link.check_waiting()?;
+            self.check_replies(now)?;
         }
-        self.link.check_waiting()
+        self.check_replies(now)
     }
 
     /// What the bytes meant, one a call.
@@ -140,7 +143,11 @@ impl Session {
 
     /// Bytes for the peer.
     pub fn poll_transmit(&mut self) -> Option<Bytes> {
-        self.link.take()
+        let bytes = self.link.take()?;
+        if self.plays() {
+            self.replies.count(bytes.len());
+        }
+        Some(bytes)
     }
 
     /// When `timeout` must be called. None once publish or play was asked for: from there the hub's own limits hold.
@@ -202,7 +209,7 @@ impl Session {
     /// The small form for the rest of a play. What `poll_transmit` has not handed out yet, the viewer's will.
     pub fn into_viewer(self) -> Viewer {
         let stopped = matches!(self.phase, Phase::Ended);
-        Viewer::new(self.link, stopped.then_some(ViewerEvent::Stop))
+        Viewer::new(self.link, self.replies, stopped.then_some(ViewerEvent::Stop))
     }
 
     fn end(&mut self, code: &str, description: &str) {
@@ -231,6 +238,23 @@ impl Session {
             kind::AGGREGATE if self.publishes() => self.take_aggregate(message),
             // Media of one who may not publish, shared objects, set buffer length: nothing that a server answers.
             _ => Ok(()),
+        }
+    }
+
+    /// A publisher's replies wait in the link until the caller has sent those before; a player's are taken at once.
+    fn check_replies(&mut self, now: Duration) -> Result<(), Error> {
+        if self.plays() { self.replies.check(&self.link, now) } else { self.link.check_waiting() }
+    }
+
+    fn plays(&self) -> bool {
+        match self.phase {
+            Phase::PlayAsked | Phase::Playing => true,
+            Phase::Handshake(_)
+            | Phase::Connect
+            | Phase::Connected
+            | Phase::PublishAsked
+            | Phase::Publishing
+            | Phase::Ended => false,
         }
     }
 
