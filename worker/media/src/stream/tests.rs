@@ -164,6 +164,23 @@ fn viewers_begin_when_it_is_known_which_tracks_come() {
     );
 }
 
+/// facts/clients.md 5: players that run get nothing of it; those who come later are told.
+#[test]
+fn metadata_that_comes_late_disturbs_no_player() {
+    check(
+        OnDuplicate::Reject,
+        "pub cfg asc key snd @40 meta @80 pic meta",
+        "cfg: #0 5000 tracks=H264
+         asc: #1 5000 tracks=H264+AAC
+         key: #2 5000 live=true opened
+         snd: #3 5000
+         meta: Known tracks=H264+AAC
+         pic: #4 5080
+         meta: Known
+         start Some((2, 5))",
+    );
+}
+
 #[test]
 fn a_holder_that_is_heard_keeps_its_path() {
     check(
