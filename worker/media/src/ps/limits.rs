@@ -22,5 +22,7 @@ pub const STEP_BYTES: usize = 2048;
 /// pictures of a camera at 4 a second, shorter than what a person calls late.
 pub const PICTURE_WAIT: Duration = Duration::from_millis(300);
 
-/// What a demultiplexer holds at most: an access unit as it came and once more packaged, a sound, a header.
-pub const DEMUX_BYTES_MAX: usize = 2 * ACCESS_UNIT_BYTES_MAX + 2 * SOUND_BYTES_MAX + MAP_BYTES_MAX;
+/// What a demultiplexer holds at most: an access unit as it came and once more packaged, a sound with the cut one before it, a
+/// header; each in a buffer that may have doubled as it grew.
+pub const DEMUX_BYTES_MAX: usize =
+    2 * (2 * (ACCESS_UNIT_BYTES_MAX + STEP_BYTES) + 2 * SOUND_BYTES_MAX + MAP_BYTES_MAX);
