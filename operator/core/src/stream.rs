@@ -111,6 +111,8 @@ pub(crate) enum Absence {
 pub(crate) enum Blocked {
     /// A worker that may take it.
     Worker {
+        /// Whether there is none, or one that can't be used yet.
+        reason: Reason,
         /// For people.
         message: String,
     },

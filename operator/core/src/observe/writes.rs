@@ -306,6 +306,7 @@ fn is_told(reason: Reason) -> bool {
         | Reason::Assigned
         | Reason::Assigning
         | Reason::Claiming
+        | Reason::AwaitingInventory
         | Reason::WorkerRestarted
         | Reason::Paused
         | Reason::Media
