@@ -64,7 +64,7 @@ impl State {
     fn leases(&self) -> impl Iterator<Item = (&NodeName, &Node, u16, &Vec<StreamRef>, &PoolName)> {
         self.nodes.iter().flat_map(|(name, node)| {
             node.ledger.all_held().iter().filter_map(move |(port, held)| match held {
-                Held::Leased { claims, pool } => Some((name, node, *port, claims, pool)),
+                Held::Leased { claims, pool, beneath: _ } => Some((name, node, *port, claims, pool)),
                 Held::Cooling { .. } | Held::Quarantined(_) => None,
             })
         })
@@ -109,7 +109,7 @@ fn leases_and_claims(state: &State) -> Vec<String> {
     for (key, claim) in &state.claims {
         for port in claim.ports().into_iter().flat_map(Ports::numbers) {
             let held = state.nodes.get(&claim.node).and_then(|node| node.ledger.held(port));
-            if !matches!(held, Some(Held::Leased { claims, pool: _ }) if claims.contains(key)) {
+            if !matches!(held, Some(Held::Leased { claims, pool: _, beneath: _ }) if claims.contains(key)) {
                 found.push(format!("{key} has {port} on {}, which is {held:?}", claim.node));
             }
         }

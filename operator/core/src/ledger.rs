@@ -22,6 +22,8 @@ pub(crate) enum Held {
         claims: Vec<StreamRef>,
         /// Where it was leased from.
         pool: PoolName,
+        /// What it was before, and is again if nobody is told of the lease.
+        beneath: Option<Box<Held>>,
     },
     /// Nobody, for late packets of the last owner.
     Cooling {
@@ -50,6 +52,8 @@ pub(crate) struct Quarantine {
     pub(crate) cause: QuarantineCause,
     /// Who, in words.
     pub(crate) owner: String,
+    /// Whose lease it was when it was set aside.
+    pub(crate) lost_by: Option<Owner>,
     /// Since when, for people.
     pub(crate) since: UnixTime,
     /// The first of the scans in a row that did not see it.
@@ -166,16 +170,15 @@ impl Ledger {
 
     /// Adds `claim` to those that hold `port`, which may be contested then.
     pub(crate) fn lease(&mut self, port: u16, claim: StreamRef, pool: &PoolName) {
-        let next = match self.held.get(&port) {
-            Some(Held::Leased { claims, pool }) => {
-                let mut claims = claims.clone();
+        let next = match self.held.get(&port).cloned() {
+            Some(Held::Leased { mut claims, pool, beneath }) => {
                 if !claims.contains(&claim) {
                     claims.push(claim);
                 }
-                Held::Leased { claims, pool: pool.clone() }
+                Held::Leased { claims, pool, beneath }
             }
-            Some(Held::Cooling { .. } | Held::Quarantined(_)) | None => {
-                Held::Leased { claims: vec![claim], pool: pool.clone() }
+            beneath @ (Some(Held::Cooling { .. } | Held::Quarantined(_)) | None) => {
+                Held::Leased { claims: vec![claim], pool: pool.clone(), beneath: beneath.map(Box::new) }
             }
         };
         self.set(port, Some(next));
@@ -183,20 +186,33 @@ impl Ledger {
 
     /// Takes `claim` off `port`; then nobody holds it, or another claim does. Says whether it is free to be given away.
     pub(crate) fn unlease(&mut self, port: u16, claim: &StreamRef, after: Option<Held>) -> bool {
-        let Some(Held::Leased { claims, pool }) = self.held.get(&port) else { return false };
+        let Some(Held::Leased { claims, pool, beneath: _ }) = self.held.get(&port) else { return false };
         if !claims.contains(claim) {
             return false;
         }
         let rest: Vec<_> = claims.iter().filter(|other| *other != claim).cloned().collect();
         let alone = rest.is_empty();
-        let next = if alone { after } else { Some(Held::Leased { claims: rest, pool: pool.clone() }) };
+        let next = if alone {
+            after
+        } else {
+            Some(Held::Leased { claims: rest, pool: pool.clone(), beneath: after.map(Box::new) })
+        };
         self.set(port, next);
         alone
     }
 
+    /// What a leased number was before, unless that is over by now.
+    pub(crate) fn beneath(&self, port: u16, now: Duration) -> Option<Held> {
+        let Some(Held::Leased { claims: _, pool: _, beneath }) = self.held.get(&port) else { return None };
+        beneath.as_deref().cloned().filter(|held| match held {
+            Held::Cooling { until, .. } => *until > now,
+            Held::Leased { .. } | Held::Quarantined(_) => true,
+        })
+    }
+
     /// Puts a pool's numbers on the shelf, or other numbers than before. Costs what the pool has.
     pub(crate) fn stock(&mut self, pool: &PoolName, numbers: PortSet) {
-        let shelf = Shelf::new(numbers, &self.held, &self.released);
+        let shelf = Shelf::new(Arc::new(numbers), &self.held, &self.released);
         self.shelves.insert(pool.clone(), shelf);
         self.redrain(pool);
     }
@@ -223,6 +239,14 @@ impl Ledger {
     /// Whether some number rests that `owner` may have back.
     pub(crate) fn has_cooling(&self, owner: &Owner) -> bool {
         self.own.contains_key(owner)
+    }
+
+    /// Whether some number was taken from `owner` into quarantine.
+    pub(crate) fn has_lost(&self, owner: &Owner) -> bool {
+        self.quarantined.iter().any(|port| match self.held.get(port) {
+            Some(Held::Quarantined(quarantine)) => quarantine.lost_by.as_ref() == Some(owner),
+            Some(Held::Leased { .. } | Held::Cooling { .. }) | None => false,
+        })
     }
 
     /// Whether exactly these numbers are free in `pool`.
@@ -279,7 +303,7 @@ impl Ledger {
             shelf.uncount(port, before);
         }
         match before {
-            Held::Leased { claims: _, pool } => {
+            Held::Leased { claims: _, pool, beneath: _ } => {
                 self.contested.remove(&port);
                 undrain(&mut self.draining, pool, port);
             }
@@ -305,7 +329,7 @@ impl Ledger {
             shelf.count(port, next);
         }
         match next {
-            Held::Leased { claims, pool } => {
+            Held::Leased { claims, pool, beneath: _ } => {
                 if claims.len() > 1 {
                     self.contested.insert(port);
                 }
@@ -331,16 +355,16 @@ impl Ledger {
 
     fn redrain(&mut self, pool: &PoolName) {
         self.draining.remove(pool);
-        let outside: Vec<u16> =
-            self.held
-                .iter()
-                .filter(|(_, held)| match held {
-                    Held::Leased { claims: _, pool: from }
-                    | Held::Cooling { until: _, owner: _, pool: from } => from == pool,
-                    Held::Quarantined(_) => false,
-                })
-                .map(|(&port, _)| port)
-                .collect();
+        let outside: Vec<u16> = self
+            .held
+            .iter()
+            .filter(|(_, held)| match held {
+                Held::Leased { claims: _, pool: from, beneath: _ }
+                | Held::Cooling { until: _, owner: _, pool: from } => from == pool,
+                Held::Quarantined(_) => false,
+            })
+            .map(|(&port, _)| port)
+            .collect();
         for port in outside {
             self.drain(pool, port);
         }

@@ -12,6 +12,10 @@ pub const SCAN_AGAIN_MIN: Duration = Duration::from_secs(1);
 /// A write that was refused is tried again after this, or when its object changes.
 pub const RETRY_AFTER: Duration = Duration::from_secs(5);
 
+/// Writes of a pool's status in a row, one in `pool_status_every`, that met another version than is known. A watch that
+/// lives brings that version sooner.
+pub const POOL_CONFLICTS_MAX: u32 = 4;
+
 /// A silent worker's streams say so after this: three beats late, and a restart by its supervisor goes unseen.
 pub const UNHEARD_AFTER: Duration = Duration::from_millis(1500);
 

@@ -115,6 +115,11 @@ impl Worker {
         }
     }
 
+    /// Whether it can be given streams once its inventory has come.
+    pub(crate) fn is_coming(&self) -> bool {
+        !self.known && self.session.is_some() && self.liveness == Liveness::Alive
+    }
+
     /// Whether it can be given streams.
     pub(crate) fn can_take(&self) -> bool {
         self.known && self.session.is_some() && self.liveness == Liveness::Alive

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use crate::event::{Event, Now};
-use crate::ids::Term;
+use crate::ids::{Epoch, Term};
 use crate::ledger::Ledger;
 use crate::node::Liveness;
-use crate::state::{Dirty, Lead, State};
+use crate::state::{Dirty, Kind, Lead, State};
 use crate::timers::{Timer, Timers};
 
 mod inventory;
@@ -21,9 +21,9 @@ impl State {
     /// Takes note of what happened.
     pub fn observe(&mut self, event: Event, now: Now) {
         match event {
-            Event::StreamSeen(object) => self.see_stream(*object, objects::Source::Watch, now),
+            Event::StreamSeen(object) => self.see_stream(*object, self.source_of(Kind::Streams), now),
             Event::StreamGone { uid } => self.lose_stream(&uid, now),
-            Event::PoolSeen(object) => self.see_pool(*object),
+            Event::PoolSeen(object) => self.see_pool(*object, self.source_of(Kind::Pools)),
             Event::PoolGone { name, uid } => self.lose_pool(&name, &uid),
             Event::NodeSeen(object) => self.see_node(object),
             Event::NodeGone { name } => self.lose_node(&name),
@@ -114,6 +114,7 @@ impl State {
         }
         for stream in self.streams.values_mut() {
             stream.claim = None;
+            stream.epoch_given = Epoch(0);
             stream.blocked = None;
             stream.waits = false;
             stream.write = None;

@@ -21,6 +21,8 @@ pub(crate) struct Pool {
     pub(crate) overlap: Option<String>,
     pub(crate) stored: Box<PoolStatus>,
     pub(crate) write: Option<WriteId>,
+    /// Writes that met another version, since a version was last seen.
+    pub(crate) conflicts: u32,
     /// What was passed over for being older than what is known; after a restore it is the truth.
     pub(crate) passed_over: Option<Box<PoolObject>>,
 }
@@ -43,6 +45,7 @@ impl Pool {
             overlap: None,
             stored: status,
             write: None,
+            conflicts: 0,
             passed_over: None,
         }
     }

@@ -64,6 +64,8 @@ reasons! {
     Claiming,
     /// No worker may or can take it.
     NoWorker,
+    /// A worker has come, and has not said yet what its node holds.
+    AwaitingInventory,
     /// Its worker is not heard.
     WorkerUnheard,
     /// Its worker is lost.

@@ -138,6 +138,8 @@ pub(crate) struct Dirty {
     pub(crate) tell: BTreeSet<StreamRef>,
     /// Sockets to be closed.
     pub(crate) leaks: BTreeSet<(NodeName, u16, Option<StreamRef>)>,
+    /// Epochs that run on a node and were given to another one as well.
+    pub(crate) doubles: BTreeSet<(NodeName, StreamRef)>,
     /// Pools with numbers that became free.
     pub(crate) wake: BTreeSet<PoolName>,
     /// Pools whose status may be wrong.

@@ -28,6 +28,10 @@ pub(crate) struct Stream {
     pub(crate) stored: Box<StreamStatus>,
     /// The highest epoch ever used or heard of.
     pub(crate) epoch: Epoch,
+    /// The highest epoch that a worker told of.
+    pub(crate) epoch_told: Epoch,
+    /// The highest epoch that it was given in this term.
+    pub(crate) epoch_given: Epoch,
     /// First seen at a version below one seen before: a restored backup may have brought it back, its used epochs forgotten.
     pub(crate) from_the_past: bool,
     /// The claim that it lives by.
@@ -89,7 +93,7 @@ pub(crate) struct Moving {
 pub(crate) enum Reading {
     /// It shows everything that we have written.
     AfterWrites,
-    /// A write was under way when it began: it may show what was before.
+    /// Something was written, or seen, since it began: it may show what was before.
     BesideWrite,
 }
 
@@ -107,6 +111,8 @@ pub(crate) enum Absence {
 pub(crate) enum Blocked {
     /// A worker that may take it.
     Worker {
+        /// Whether there is none, or one that can't be used yet.
+        reason: Reason,
         /// For people.
         message: String,
     },
@@ -169,6 +175,8 @@ impl Stream {
             spec,
             refusal,
             epoch: Epoch(status.epoch),
+            epoch_told: Epoch(0),
+            epoch_given: Epoch(0),
             from_the_past: false,
             claim: None,
             arrival: (UnixTime::default(), rank),
@@ -177,9 +185,8 @@ impl Stream {
             write: None,
             reading: None,
             retry_at: None,
-            publisher: status.publisher.clone(),
-            // Its worker says so again in its next session, or that it is otherwise.
-            live: status.conditions.get(&ConditionType::Live).is_some_and(|condition| condition.status),
+            publisher: None,
+            live: false,
             heard: false,
             ended: None,
             quiet_since: now,
@@ -187,13 +194,33 @@ impl Stream {
             suspect: false,
             stuck: Vec::new(),
             moving: None,
-            failovers: status.failovers,
-            last_failover: status.last_failover.clone(),
+            failovers: 0,
+            last_failover: None,
             absent: None,
             expiring: false,
             passed_over: false,
             stored: status,
         }
+    }
+
+    /// Takes over what its record says of media and failovers: another leader may have written it. Its worker says so
+    /// again, or that it is otherwise.
+    pub(crate) fn take_record(&mut self) {
+        let status = &self.stored;
+        let live = status.conditions.get(&ConditionType::Live).is_some_and(|condition| condition.status);
+        self.live = live && status.assignment.is_some();
+        self.publisher = status.publisher.clone();
+        self.heard = false;
+        self.failovers = self.failovers.max(status.failovers);
+        self.last_failover = status.last_failover.clone().or(self.last_failover.take());
+    }
+
+    /// What flowed was of a claim that is over.
+    pub(crate) fn lose_media(&mut self, now: Duration) {
+        if std::mem::replace(&mut self.live, false) {
+            self.quiet_since = now;
+        }
+        self.publisher = None;
     }
 
     /// Its rtp source, where it has one.

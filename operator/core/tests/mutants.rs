@@ -83,8 +83,8 @@ const MUTANTS: &[Mutant] = &[
         "epoch-used-twice",
         "an epoch is never used twice",
         "plan/claim.rs",
-        "stream.epoch = Epoch(stream.epoch.max(floor).0 + 1);",
-        "stream.epoch = Epoch(stream.epoch.max(floor).0.max(1));",
+        "stream.epoch = Epoch(stream.epoch.max(stream.epoch_told).max(floor).0 + 1);",
+        "stream.epoch = Epoch(stream.epoch.max(stream.epoch_told).max(floor).0.max(1));",
     ),
     mutant(
         "term-used-twice",
@@ -158,7 +158,7 @@ const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "two-on-a-path",
-        "a path has one stream: the older",
+        "a path has one stream with a claim to live by",
         "plan/release.rs",
         "self.winner(&spec.path).is_some_and(|winner| winner != uid)",
         "self.winner(&spec.path).is_none()",
@@ -179,7 +179,7 @@ const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "counted-once",
-        "free, leased, cooling and quarantined numbers sum to the capacity",
+        "free, leased, cooling and quarantined numbers sum to the capacity, counted afresh",
         "ledger/shelf.rs",
         "*self.tally.of(held) -= 1;",
         "if !matches!(held, Held::Cooling { .. }) { *self.tally.of(held) -= 1; }",
@@ -205,6 +205,125 @@ const MUTANTS: &[Mutant] = &[
         "if is_heard && current",
         "if (is_heard || !is_heard) && current",
     ),
+    mutant(
+        "lease-outlives-claim",
+        "each number of a claim is leased to it, each leased number has its claim",
+        "state/holding.rs",
+        "self.drop_lease(key, after, now);",
+        "if after == After::Cooling { self.drop_lease(key, after, now); }",
+    ),
+    mutant(
+        "contest-unsettled",
+        "a number has two claims only until its node's inventory is seen",
+        "observe/inventory.rs",
+        "self.settle_contested(&name, &sockets, now);",
+        "",
+    ),
+    mutant(
+        "leased-is-free",
+        "no two claims that a worker was told of share a number",
+        "ledger.rs",
+        "shelf.numbers().contains(port) && !self.held.contains_key(&port)",
+        "shelf.numbers().contains(port)",
+    ),
+    mutant(
+        "shape-of-another",
+        "a lease has numbers of a form that its source asks for",
+        "stream.rs",
+        "if rtp.rtcp { Shape::Pair } else { Shape::Single }",
+        "if rtp.rtcp && rtp.transport == crate::spec::RtpTransport::Udp { Shape::Pair } else { Shape::Single }",
+    ),
+    mutant(
+        "epoch-of-others-ignored",
+        "a stream's epoch is at least that of each of its claims",
+        "observe/objects.rs",
+        "stream.epoch = stream.epoch.max(Epoch(status.epoch));",
+        "",
+    ),
+    mutant(
+        "claim-lived-by-after-its-end",
+        "the claim that a stream lives by is its newest and not to be closed",
+        "state/holding.rs",
+        "stream.claim = None;",
+        "",
+    ),
+    mutant(
+        "no-reason",
+        "each stream has a claim, or a reason to have none",
+        "plan/claim.rs",
+        "Err(blocked) => self.block(uid, Some(blocked), now),",
+        "Err(_) => {}",
+    ),
+    mutant(
+        "not-queued",
+        "who waits for a number stands in the queue that is served",
+        "state/indexes.rs",
+        "self.queues.entry(queue).or_default().insert(next_place);",
+        "let _ = queue;",
+    ),
+    mutant(
+        "rest-without-end",
+        "a cooling number has a deadline",
+        "state/holding.rs",
+        "None => self.timers.set(Timer::Cooled(node_name.clone(), port), until),",
+        "None => {}",
+    ),
+    mutant(
+        "never-scanned-again",
+        "a quarantined number's host is scanned again",
+        "state/holding.rs",
+        "self.timers.set_if_unset(Timer::ScanDue(node.clone()), now.mono + limits::SCAN_AGAIN_MIN);",
+        "",
+    ),
+    mutant(
+        "path-remembers",
+        "indexes of claims say what the claims say",
+        "state/holding.rs",
+        "entry.claims.remove(key);",
+        "",
+    ),
+    mutant(
+        "write-awaited-for-ever",
+        "each write under way is awaited by what it writes",
+        "observe.rs",
+        "stream.write = None;",
+        "",
+    ),
+    mutant(
+        "told-unasked",
+        "nothing is told to a worker whose inventory was not seen in this term",
+        "plan/assign.rs",
+        "if !worker.known || !same_process {",
+        "if !same_process {",
+    ),
+    mutant(
+        "listener-leased",
+        "a listener's port is in no pool on its node",
+        "state/shelves.rs",
+        "numbers.remove(*port);",
+        "let _ = port;",
+    ),
+    mutant(
+        "unused-is-rested",
+        "a number that was taken back while it rested rests on when the claim comes to nothing",
+        "state/holding.rs",
+        "let before = node.ledger.beneath(port, now.mono);",
+        "let before: Option<Held> = None;",
+    ),
+    mutant(
+        "media-outlives-its-claim",
+        "a stream is Live only by what its worker says of this epoch",
+        "state/holding.rs",
+        "stream.lose_media(now.mono);",
+        "",
+    ),
+    mutant(
+        "absence-remembered",
+        "a stream that a list has again is looked at again",
+        "observe/lists.rs",
+        "self.mark(uid);",
+        "",
+    ),
 ];
 
 #[test]
@@ -214,6 +333,9 @@ fn each_mutant_fits_the_source() {
         assert!(text.contains(from), "{name}: {file} has no `{from}`");
     }
     assert!(MUTANTS.len() >= 20);
+    for (invariant, _) in operator_core::check::INVARIANTS {
+        assert!(MUTANTS.iter().any(|mutant| mutant.breaks == *invariant), "no mutant breaks: {invariant}");
+    }
 }
 
 #[test]
@@ -289,7 +411,14 @@ fn run(copy: &Path) -> Result<String, String> {
     cargo
         .current_dir(copy)
         .env("CARGO_TARGET_DIR", copy.join("target"))
-        .env("RUSTFLAGS", "--cap-lints allow");
+        .env("RUSTFLAGS", "--cap-lints allow")
+        // Each is built once and run for seconds: what the profile's optimisations gain is lost in the linking.
+        .envs([
+            ("CARGO_PROFILE_RELEASE_LTO", "off"),
+            ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16"),
+            ("CARGO_PROFILE_RELEASE_DEBUG", "false"),
+            ("CARGO_PROFILE_RELEASE_INCREMENTAL", "true"),
+        ]);
     cargo.args(["test", "--release", "--package", "operator-core", "--test", "simulation"]);
     let built = cargo.arg("--no-run").output().map_err(|e| e.to_string())?;
     if !built.status.success() {
@@ -302,7 +431,7 @@ fn run(copy: &Path) -> Result<String, String> {
     let output = fs::File::create(&log).map_err(|e| e.to_string())?;
     let mut child = Command::new(copy.join(binary))
         .args(["no_seed", "--nocapture"])
-        .env("PENSTOCK_SEEDS", SEEDS)
+        .envs([("PENSTOCK_SEEDS", SEEDS), ("PENSTOCK_FAILURES", "1"), ("PENSTOCK_LINES", "0")])
         .stdout(output.try_clone().map_err(|e| e.to_string())?)
         .stderr(Stdio::from(output))
         .spawn()

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use media::flv::{self, Parsed};
-use media::frame::Codec;
+use media::frame::{Codec, Frame, Kind};
 use media::rtmp::amf0::{Reader as AmfReader, Value, Writer as AmfWriter};
 use media::rtmp::chunk::{Bounds, Message, Reader};
 use media::rtmp::handshake::Handshake;
@@ -120,7 +120,8 @@ pub(super) fn session(data: &[u8]) {
         _ => pair(&mut session, &mut Client::new(client_config(Role::Play))),
     }
     if mode % 5 == 4 {
-        return view(session.into_viewer(), data);
+        let end = [PlayEnd::Unpublished, PlayEnd::TooSlow, PlayEnd::Stopped][usize::from(mode / 5 % 3)];
+        return view(session.into_viewer(), end, data);
     }
     for piece in pieces(data) {
         let result = session.receive(piece, NOW);
@@ -135,13 +136,13 @@ pub(super) fn session(data: &[u8]) {
     }
 }
 
-fn view(mut viewer: Viewer, data: &[u8]) {
+fn view(mut viewer: Viewer, end: PlayEnd, data: &[u8]) {
     for piece in pieces(data) {
         let result = viewer.receive(piece, NOW);
         let waiting = std::iter::from_fn(|| viewer.poll_transmit()).map(|bytes| bytes.len()).sum::<usize>();
         assert!(waiting <= limits::TRANSMIT_BYTES_MAX + 4096);
         if result.is_err() || viewer.poll_event() == Some(ViewerEvent::Stop) {
-            viewer.end_play(PlayEnd::Unpublished, "");
+            viewer.end_play(end, "");
             return;
         }
     }
@@ -176,6 +177,13 @@ pub(super) fn client(data: &[u8]) {
             return;
         }
     }
+    // A publisher goes on, whatever it heard.
+    for codec in [Codec::Script, Codec::H264] {
+        let payload = Bytes::from_static(b"payload");
+        client.send(&Frame { codec, kind: Kind::Key, dts_ms: 0, cts_ms: 0, payload }, 7);
+    }
+    client.stop();
+    assert!(client.poll_transmit().is_some());
 }
 
 fn client_config(role: Role) -> ClientConfig {

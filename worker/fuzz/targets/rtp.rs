@@ -9,7 +9,8 @@ use media::frame::{Codec, Frame, Kind};
 use media::h26x::{self, Packager};
 use media::ps::{Demux, Output};
 use media::rtp::packet::Packet;
-use media::rtp::rfc4571::Deframer;
+use media::rtp::packetizer::Packetizer;
+use media::rtp::rfc4571::{self, Deframer};
 use media::rtp::{Config, Event, Receiver, Rtcp, Source, SsrcPolicy, rtcp};
 
 /// Of all seeds.
@@ -21,10 +22,19 @@ fn pieces(data: &[u8]) -> impl Iterator<Item = &[u8]> {
     rest.chunks(if size == 0 { rest.len().max(1) } else { size })
 }
 
-/// What is read and written again is the same packet.
+/// What is read and written again is the same packet. Its payload, cut into packets, is whole in them.
 pub(super) fn packet(data: &[u8]) {
     if let Ok(packet) = Packet::parse(&Bytes::copy_from_slice(data)) {
         assert!(packet.payload.len() + 12 <= data.len());
+        let mut packetizer = Packetizer::new(packet.ssrc, packet.sequence, usize::from(data[1]));
+        let packets = packetizer.packets(packet.payload.to_vec(), packet.timestamp);
+        let joined: Vec<u8> = packets.iter().flat_map(|packet| packet.payload.clone()).collect();
+        assert_eq!(packet.payload, joined);
+        for (n, part) in packets.iter().enumerate() {
+            assert_eq!(Packet::parse(&part.to_bytes()).as_ref(), Ok(part));
+            assert_eq!(part.sequence, packet.sequence.wrapping_add(n as u16));
+            assert_eq!(part.marker, n + 1 == packets.len());
+        }
         assert_eq!(Packet::parse(&packet.to_bytes()), Ok(packet));
     }
 }
@@ -34,46 +44,95 @@ pub(super) fn compound(data: &[u8]) {
     let parts: Vec<_> = rtcp::parse(data).collect();
     assert!(parts.len() <= data.len() / 4 + 1);
     for part in &parts {
-        if let Ok(rtcp::Rtcp::Bye { ssrcs }) = part {
-            assert!(ssrcs.len() <= 31);
+        match part {
+            Ok(rtcp::Rtcp::Bye { ssrcs }) => assert!(ssrcs.len() <= 31),
+            Ok(rtcp::Rtcp::SenderReport { ssrc, ntp_middle }) => {
+                // What a receiver would answer, and a sender at its end.
+                let block = rtcp::ReportBlock {
+                    ssrc: *ssrc,
+                    fraction_lost: 1,
+                    lost: *ntp_middle as i32,
+                    highest: 2,
+                    jitter: 3,
+                    last_report: *ntp_middle,
+                    since_last_report: 4,
+                };
+                let report: Vec<_> = rtcp::parse(&rtcp::receiver_report(7, &block)).collect();
+                assert_eq!(report, [201, 202].map(|kind| Ok(rtcp::Rtcp::Other { kind })));
+                let bye = rtcp::Rtcp::Bye { ssrcs: vec![*ssrc] };
+                assert_eq!(rtcp::parse(&rtcp::goodbye(*ssrc)).last(), Some(Ok(bye)));
+            }
+            Ok(rtcp::Rtcp::Other { .. }) | Err(_) => {}
         }
     }
 }
 
-/// Each byte that goes in comes out in one packet at most, and what comes out is RTP or RTCP of version 2.
+/// Each byte that goes in comes out in one packet at most, what comes out is RTP or RTCP of version 2, and it doesn't matter how
+/// the bytes were cut. Framed again, the same comes out.
 pub(super) fn framing(data: &[u8]) {
     for ssrc in [None, Some(SSRC)] {
-        let (mut deframer, mut counters) = (Deframer::new(ssrc), Counters::default());
-        let (mut pushed, mut taken) = (0, 0);
-        for piece in pieces(data) {
-            deframer.push(piece);
-            pushed += piece.len();
-            while let Some(packet) = deframer.poll(&mut counters) {
-                assert!(packet.len() >= 8 && packet[0] >> 6 == 2);
-                taken += 2 + packet.len();
-            }
-            assert!(taken + counters.dropped(Dropped::Noise) as usize <= pushed);
+        let whole = deframe(ssrc, [data.get(1..).unwrap_or_default()]);
+        assert_eq!(deframe(ssrc, pieces(data)), whole);
+        let again: Vec<u8> = whole.0.iter().flat_map(|packet| rfc4571::frame(packet)).collect();
+        let is_known = |first: &Bytes| Packet::parse(first).is_ok_and(|packet| packet.ssrc == SSRC);
+        if again.len() >= 18 && whole.0.first().is_some_and(is_known) {
+            assert_eq!(deframe(Some(SSRC), [&again[..]]).0, whole.0);
         }
     }
 }
 
-/// The same frames come out of one piece and of many; each is whole.
-pub(super) fn program_stream(data: &[u8]) {
-    let (size, rest) = data.split_first().map_or((0, data), |(size, rest)| (*size, rest));
-    let whole = demux(&[&[0], rest].concat());
-    assert_eq!(demux(&[&[size], rest].concat()), whole);
-    whole.iter().for_each(check);
+fn deframe<'a>(ssrc: Option<u32>, pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Bytes>, Counters) {
+    let (mut deframer, mut counters, mut packets) = (Deframer::new(ssrc), Counters::default(), Vec::new());
+    let (mut pushed, mut taken) = (0, 0);
+    for piece in pieces {
+        deframer.push(piece);
+        pushed += piece.len();
+        while let Some(packet) = deframer.poll(&mut counters) {
+            assert!(packet.len() >= 8 && packet[0] >> 6 == 2);
+            taken += 2 + packet.len();
+            packets.push(packet);
+        }
+        assert!(taken + counters.dropped(Dropped::Noise) as usize <= pushed);
+    }
+    (packets, counters)
 }
 
-fn demux(data: &[u8]) -> Vec<Frame> {
+/// The same comes out of one piece and of many, and the same is counted; each frame is whole. The first byte says how it is cut,
+/// the second what happens between: after so many times 32 bytes there is a marker bit, and by its upper two bits a pause or
+/// a loss.
+pub(super) fn program_stream(data: &[u8]) {
+    let [size, between, rest @ ..] = data else { return };
+    let whole = demux(rest, 0, *between);
+    assert_eq!(demux(rest, usize::from(*size), *between), whole);
+    for output in &whole.0 {
+        match output {
+            Output::Frame(frame) => check(frame),
+            Output::Refused(name) => assert!(!name.is_empty()),
+        }
+    }
+}
+
+fn demux(data: &[u8], size: usize, between: u8) -> (Vec<Output>, Counters) {
     let (mut demux, mut counters) = (Demux::new(), Counters::default());
-    for piece in pieces(data) {
-        demux.push(piece, 0, false, Duration::ZERO, &mut counters);
+    let mut now = Duration::ZERO;
+    let marked = between & 0x3f != 0;
+    let span = if marked { usize::from(between & 0x3f) * 32 } else { data.len().max(1) };
+    for (n, span) in data.chunks(span).enumerate() {
+        let size = if size == 0 { span.len() } else { size };
+        let last = span.len().div_ceil(size) - 1;
+        for (m, piece) in span.chunks(size).enumerate() {
+            demux.push(piece, 3600 * n as i64, marked && m == last, now, &mut counters);
+        }
+        if between & 0x40 != 0 {
+            now += Duration::from_secs(1);
+            demux.timeout(now, &mut counters);
+        }
+        if between & 0x80 != 0 && n % 4 == 3 {
+            demux.gap(&mut counters);
+        }
     }
     demux.finish(&mut counters);
-    std::iter::from_fn(|| demux.poll())
-        .filter_map(|output| if let Output::Frame(frame) = output { Some(frame) } else { None })
-        .collect()
+    (std::iter::from_fn(|| demux.poll()).collect(), counters)
 }
 
 /// What holds for each frame, whatever it was made of.

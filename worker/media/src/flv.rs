@@ -12,5 +12,5 @@ mod tag;
 
 pub use body::{Head, body, body_head};
 pub use metadata::{METADATA_BYTES_MAX, for_tracks, sanitise};
-pub use parse::{Error, Parsed, parse_audio, parse_video};
+pub use parse::{CONFIG_BYTES_MAX, Error, Parsed, parse_audio, parse_video};
 pub use tag::{Tag, header, pack_tag, split_header, split_tag};

@@ -37,7 +37,7 @@ pub enum Status {
     Ok,
     /// The answer to a preflight.
     NoContent,
-    /// Not HTTP/1.1.
+    /// Not HTTP/1.1, or a path that can't be one.
     BadRequest,
     /// No token, or a wrong one.
     Unauthorized,
@@ -75,7 +75,10 @@ pub fn parse(received: &[u8]) -> Asked {
     };
     let target = request.path.unwrap_or_default();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let Some(path) = decode(path) else { return Asked::Refused(Status::BadRequest) };
+    // A path with a control character is none over RTMP either, and would be unreadable in a log.
+    let Some(path) = decode(path).filter(|path| !path.chars().any(char::is_control)) else {
+        return Asked::Refused(Status::BadRequest);
+    };
     let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
     let path = segments.join("/");
     let Some(path) = path.strip_suffix(".flv").filter(|path| !path.is_empty() && !path.ends_with('/')) else {
@@ -195,6 +198,8 @@ mod tests {
             ("GET /live/.flv HTTP/1.1\r\n\r\n", Asked::Refused(Status::NotFound)),
             ("GET /%f HTTP/1.1\r\n\r\n", Asked::Refused(Status::BadRequest)),
             ("GET /%ff.flv HTTP/1.1\r\n\r\n", Asked::Refused(Status::BadRequest)),
+            ("GET /a%0ab.flv HTTP/1.1\r\n\r\n", Asked::Refused(Status::BadRequest)),
+            ("GET /a%c2%85b.flv HTTP/1.1\r\n\r\n", Asked::Refused(Status::BadRequest)),
             ("POST /a.flv HTTP/1.1\r\n\r\n", Asked::Refused(Status::MethodNotAllowed)),
             ("\x16\x03\x01\x02", Asked::Refused(Status::BadRequest)),
             (&many, Asked::Refused(Status::HeaderTooLarge)),

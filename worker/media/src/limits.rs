@@ -47,6 +47,7 @@ pub const WRITE_BYTES_MAX: usize = 256 << 10;
 /// Pieces gathered into one write: the kernel takes 1 024 (IOV_MAX); beyond this many it is the bytes that cost.
 pub const WRITE_PIECES_MAX: usize = 256;
 
-/// Payloads up to this are copied before they are held: they are slices of the 8 to 64 KiB that they were read with, and 300 bytes of
-/// sound would hold all of it, ten times what a stream's pictures take. A copy of this size costs less than a send by far.
-pub const COPIED_BYTES_MAX: usize = 2048;
+/// Payloads up to this are copied before they are held: they are slices of the 8 to 64 KiB that they were read with, would hold all of
+/// it, and be counted in the budget as their own length only. From half of 64 KiB on a slice holds at most twice what it counts. A copy
+/// of this size takes some 3 µs, half of one send.
+pub const COPIED_BYTES_MAX: usize = 32 << 10;

@@ -440,19 +440,35 @@ fn publish_before_connect_and_a_second_publish_are_out_of_order() {
     assert!(matches!(error, Error::OutOfOrder { command: "publish", .. }), "{error}");
 }
 
-/// facts/clients.md 7: 200 000 nested objects in `connect` kill three of five servers. Here it is the length that ends it; what fits
+/// facts/clients.md 7: 200 000 nested objects or strict arrays in `connect` kill three of five servers. Here it is the length that ends it; what fits
 /// into a command's length meets the bound of depth.
 #[test]
+fn a_command_has_its_bound_from_a_publisher_too() {
+    let padded = |length: usize| {
+        let short = command(0, "a", 0.0, |out| _ = out.string(""));
+        let text = "x".repeat(length - (short.len() - 12));
+        command(0, "a", 0.0, |out| _ = out.string(&text))
+    };
+    let (mut session, _) = publishing(4096);
+    assert_eq!(session.receive(padded(limits::COMMAND_BYTES_MAX), NOW), Ok(()));
+    let error = session.receive(padded(limits::COMMAND_BYTES_MAX + 1), NOW).unwrap_err();
+    assert_eq!(error.to_string(), "message of 16385 bytes on chunk stream 3: the most is 16384");
+}
+
+#[test]
 fn nested_objects_in_connect_end_only_the_session() {
-    let nested = |levels: usize| {
+    let nested = |level: &[u8], levels: usize| {
         let mut body = BytesMut::new();
         body.put_slice(b"\x02\x00\x07connect\x00\x3f\xf0\0\0\0\0\0\0");
-        (0..levels).for_each(|_| body.put_slice(b"\x03\x00\x01a"));
+        (0..levels).for_each(|_| body.put_slice(level));
         let mut session = connected();
         session.receive(message(20, 0, &body), NOW).unwrap_err().to_string()
     };
-    assert_eq!(nested(200_000), "message of 800019 bytes on chunk stream 3: the most is 16384");
-    assert_eq!(nested(4_000), "command: nested deeper than 16");
+    let (object, array) = (b"\x03\x00\x01a", b"\x0a\x00\x00\x00\x01");
+    assert_eq!(nested(object, 200_000), "message of 800019 bytes on chunk stream 3: the most is 16384");
+    assert_eq!(nested(object, 4_000), "command: nested deeper than 16");
+    assert_eq!(nested(array, 200_000), "message of 1000019 bytes on chunk stream 3: the most is 16384");
+    assert_eq!(nested(array, 3_000), "command: nested deeper than 16");
 }
 
 #[test]
@@ -496,6 +512,33 @@ fn an_aggregate_is_its_tags_with_their_time() {
 }
 
 #[test]
+fn a_small_part_of_a_message_does_not_hold_it() {
+    let (mut session, _) = publishing(4096);
+    let tag = |kind: u8, body: &[u8]| {
+        let mut tag = BytesMut::new();
+        tag.put_u8(kind);
+        tag.put_uint(body.len() as u64, 3);
+        tag.put_slice(&[0; 7]);
+        tag.put_slice(body);
+        tag.put_u32(11 + body.len() as u32);
+        tag
+    };
+    let sound = [&[0xaf, 1][..], &[7; 3000]].concat();
+    let picture = [&[0x93][..], b"avc1", &[7; 3000]].concat();
+    // Sound beside data that nobody is sent; a picture behind a ModEx of 65 536 bytes.
+    let aggregate = [tag(8, &sound), tag(18, &[5; 60_000])].concat();
+    let mod_ex = [&[0x97, 255, 0xff, 0xff][..], &[0; 65_536], &[0x03], &picture[1..]].concat();
+    for input in [message(22, 1, &aggregate), message(9, 1, &mod_ex)] {
+        session.receive(input, NOW).unwrap();
+        let Some(Event::Frame(frame)) = session.poll_event() else { panic!("no frame came") };
+        while session.poll_event().is_some() {}
+        assert_eq!(frame.payload, [7; 3000][..]);
+        let held = frame.payload.try_into_mut().expect("nobody else has it");
+        assert_eq!(held.capacity(), 3000);
+    }
+}
+
+#[test]
 fn media_of_one_who_does_not_publish_is_not_looked_at() {
     let mut session = connected();
     session.receive(message(8, 1, b"\x90Opus"), NOW).unwrap();
@@ -534,6 +577,38 @@ fn pings_are_answered_and_a_peer_that_reads_no_answers_is_ended() {
     assert_eq!(answers(&mut session), ["type 4 [00, 07, 01, 02, 03, 04]"]);
     let error = (0..limits::TRANSMIT_BYTES_MAX).find_map(|_| session.receive(ping.clone(), NOW).err());
     assert!(matches!(error, Some(Error::RepliesUnread { .. })), "{error:?}");
+}
+
+#[test]
+fn a_player_is_answered_no_more_than_the_bound_in_a_minute_though_its_answers_are_taken() {
+    let ping = message(4, 0, &[0, 6, 1, 2, 3, 4]);
+    // Before media and while it flows. 18 bytes answer each.
+    let (mut waiting, _) = asked(Role::Play, "cam", 4096);
+    let (mut viewer, _) = playing(Role::Play);
+    let mut say = |now| {
+        let told = [waiting.receive(ping.clone(), now).err(), viewer.receive(ping.clone(), now).err()];
+        while waiting.poll_transmit().is_some() || viewer.poll_transmit().is_some() {}
+        told
+    };
+    let (second, times) = (Duration::from_secs(1), limits::TRANSMIT_BYTES_MAX / 18 - 40);
+    for minute in 1..4 {
+        for n in 0..times {
+            assert_eq!(say(second * 60 * minute), [None, None], "ping {n} of minute {minute}");
+        }
+    }
+    for told in (0..80).map(|_| say(second * 239)).last().unwrap() {
+        assert!(matches!(told, Some(Error::RepliesUnread { .. })), "{told:?}");
+    }
+}
+
+#[test]
+fn a_read_full_of_calls_is_answered_no_further_than_the_bound() {
+    let mut session = connected();
+    let call = command(0, "a", 1.0, |_| {});
+    let error = session.receive(Bytes::from(call.repeat(10_000)), NOW).unwrap_err();
+    assert!(matches!(error, Error::RepliesUnread { .. }), "{error}");
+    let answered: usize = std::iter::from_fn(|| session.poll_transmit()).map(|bytes| bytes.len()).sum();
+    assert!(answered < limits::TRANSMIT_BYTES_MAX + 200, "{answered}");
 }
 
 #[test]

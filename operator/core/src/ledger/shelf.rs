@@ -1,6 +1,7 @@
 //! What one pool has on one node, in the order it is to be leased.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::Held;
 use crate::port_set::PortSet;
@@ -8,7 +9,7 @@ use crate::port_set::PortSet;
 /// What one pool has on one node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Shelf {
-    numbers: PortSet,
+    numbers: Arc<PortSet>,
     capacity: u32,
     /// Free numbers that were held before, least recently released first.
     singles: BTreeSet<(u64, u16)>,
@@ -28,7 +29,11 @@ pub(crate) struct Tally {
 
 impl Shelf {
     /// A shelf with `numbers`, of which those in `held` are taken.
-    pub(crate) fn new(numbers: PortSet, held: &BTreeMap<u16, Held>, released: &BTreeMap<u16, u64>) -> Self {
+    pub(crate) fn new(
+        numbers: Arc<PortSet>,
+        held: &BTreeMap<u16, Held>,
+        released: &BTreeMap<u16, u64>,
+    ) -> Self {
         let mut shelf = Self { capacity: numbers.len(), numbers, ..Self::default() };
         for (&port, held) in held {
             shelf.count(port, held);
@@ -39,7 +44,7 @@ impl Shelf {
         shelf
     }
 
-    pub(crate) fn numbers(&self) -> &PortSet {
+    pub(crate) fn numbers(&self) -> &Arc<PortSet> {
         &self.numbers
     }
 

@@ -17,6 +17,7 @@ impl State {
     /// Everything that a worker holds.
     pub(crate) fn note_inventory(&mut self, session: SessionId, inventory: Inventory, now: Now) {
         let Some(name) = self.hear(session, now) else { return };
+        self.note_epochs(&inventory, now);
         let active = self.is_active();
         let Some(current) = self.session_mut(&name) else { return };
         let watch = current.watch.as_ref().map_or(0, |(_, sequence)| *sequence);
@@ -29,6 +30,10 @@ impl State {
         }
         current.awaiting = None;
         current.compared = true;
+        if self.dirty.shelves {
+            // What it means depends on the pools of today.
+            self.restock();
+        }
         self.timers.cancel(&Timer::InventoryDue(name.clone()));
         let Inventory { sequence, bound, closed, holders, streams, host, request_id: _ } = inventory;
 
@@ -45,11 +50,10 @@ impl State {
                 }
             }
         }
-        let told = sockets.keys().chain(closed.iter().map(|closed| &closed.stream));
-        self.epoch_floor = told.map(|stream| stream.epoch).fold(self.epoch_floor, Epoch::max);
         self.note_holders(&name, holders, host);
         self.end_leaks(&name, &leaks, &sockets, now);
         self.compare_claims(&name, sequence, &sockets, &closed, now);
+        self.end_doubles(&name, &sockets, now);
         self.adopt_unknown(&name, &sockets, now);
         self.note_leaks(&name, &leaks, now);
         self.settle_contested(&name, &sockets, now);
@@ -67,6 +71,22 @@ impl State {
             self.mark_claims(&name);
         }
         self.dirty.nodes.insert(name);
+    }
+
+    /// Epochs that a worker tells of are used, though a record that went back may lack them.
+    fn note_epochs(&mut self, inventory: &Inventory, now: Now) {
+        let bound = inventory.bound.iter().filter_map(|binding| binding.stream.as_ref());
+        let told =
+            bound.chain(&inventory.streams).chain(inventory.closed.iter().map(|closed| &closed.stream));
+        for key in told {
+            self.epoch_floor = self.epoch_floor.max(key.epoch);
+            if let Some(stream) = self.streams.get_mut(&key.uid) {
+                stream.epoch_told = stream.epoch_told.max(key.epoch);
+            }
+            if self.claims.get(key).is_some_and(|claim| !claim.may_be_known()) {
+                self.end_claim(key, After::Unused, now);
+            }
+        }
     }
 
     /// Each claim of this node, against what its worker has.
@@ -87,6 +107,9 @@ impl State {
             let has = sockets.get(&key).is_some_and(|open| {
                 claim.ports().is_none_or(|ports| ports.numbers().all(|port| open.contains(&port)))
             });
+            let later = StreamRef::new(key.uid.clone(), Epoch(key.epoch.0 + 1))
+                ..=StreamRef::new(key.uid.clone(), Epoch(u64::MAX));
+            let has_later = sockets.range(later).next().is_some();
             let another_process = claim.boot.as_ref().is_some_and(|claimed| *claimed != boot);
             // Told in this session, but after the inventory was taken: it says nothing about this claim.
             let in_flight = claim.told.is_some_and(|told| told.sequence > sequence);
@@ -94,7 +117,7 @@ impl State {
             match phase {
                 ClaimPhase::Reserved | ClaimPhase::Writing(_) | ClaimPhase::Reading if another_process => {
                     // Nobody was told; a new claim is made for the new process.
-                    self.end_claim(&key, After::Free, now);
+                    self.end_claim(&key, After::Unused, now);
                 }
                 ClaimPhase::Reserved | ClaimPhase::Writing(_) | ClaimPhase::Reading => {}
                 _ if in_flight => {}
@@ -110,6 +133,10 @@ impl State {
                         // Its rules may have changed since this process heard of them.
                         self.dirty.tell.insert(key.clone());
                     }
+                }
+                ClaimPhase::Written | ClaimPhase::Told | ClaimPhase::Acknowledged if unread && has_later => {
+                    // The record went back: its stream goes on by what is here.
+                    self.end_claim(&key, After::Cooling, now);
                 }
                 ClaimPhase::Written | ClaimPhase::Told | ClaimPhase::Acknowledged if unread => {
                     // On record, but not here: it was told to a process that is gone, or to none.
@@ -160,12 +187,25 @@ impl State {
                 self.counters.failovers += 1;
             }
             stream.moving.get_or_insert(moving);
-            stream.live = false;
-            stream.publisher = None;
             stream.stuck.retain(|(at, _)| now.mono < *at + limits::SUSPECT_WINDOW);
             stream.suspect |= stream.stuck.len() >= 2;
         }
         self.end_claim(key, After::Cooling, now);
+    }
+
+    /// Epochs that run here though they were given elsewhere, for a record that went back and a worker that was silent: both
+    /// ends give them up.
+    fn end_doubles(&mut self, name: &NodeName, sockets: &BTreeMap<StreamRef, BTreeSet<u16>>, now: Now) {
+        for (key, ports) in sockets {
+            let Some(claim) = self.claims.get(key).filter(|claim| claim.node != *name) else { continue };
+            if !matches!(claim.phase, ClaimPhase::Revoking(_)) {
+                self.revoke(key, Reason::Superseded, now);
+            }
+            for &port in ports {
+                self.set_leak_aside(name, port, now);
+            }
+            self.dirty.doubles.insert((name.clone(), key.clone()));
+        }
     }
 
     /// Streams that the worker has and the ledger has not.
@@ -257,7 +297,8 @@ impl State {
                 self.revoke(&key, Reason::Deleted, now);
                 continue;
             };
-            if key.epoch < stream.epoch {
+            let ended = stream.stored.epoch == key.epoch.0 && stream.stored.assignment.is_none();
+            if key.epoch < stream.epoch || (ended && !self.restored) {
                 self.counters.leaks_repaired += 1;
                 self.revoke(&key, Reason::Leak, now);
                 continue;
@@ -270,11 +311,15 @@ impl State {
             if let Some(former) = former {
                 self.revoke(&StreamRef::new(uid.clone(), former), Reason::Superseded, now);
                 if let Some(stream) = self.streams.get_mut(uid) {
-                    stream.claim = Some(key.epoch);
+                    stream.lose_media(now.mono);
                 }
             }
             self.name_claim(&key, name, path, transport);
             self.set_phase(&key, ClaimPhase::Acknowledged);
+            // What its worker said meanwhile of its media was nobody's; it says it again with its inventory.
+            if let Some(node) = self.claims.get(&key).map(|claim| claim.node.clone()) {
+                self.ask_again(&node);
+            }
             self.dirty.tell.insert(key);
         }
         self.mark(uid);
@@ -328,16 +373,20 @@ impl State {
     /// Sockets of no stream, and sockets that a claim has too many: told to be closed, and given to nobody meanwhile.
     fn note_leaks(&mut self, name: &NodeName, leaks: &BTreeSet<u16>, now: Now) {
         for &port in leaks {
-            let Some(node) = self.nodes.get(name) else { return };
-            match node.ledger.held(port) {
-                Some(Held::Quarantined(_) | Held::Leased { .. }) => {}
-                Some(Held::Cooling { .. }) | None => {
-                    self.counters.leaks_repaired += 1;
-                    let owner = "a socket of our worker for no stream".to_owned();
-                    self.quarantine(name, port, QuarantineCause::Leak, owner, now);
-                }
-            }
+            self.set_leak_aside(name, port, now);
             self.dirty.leaks.insert((name.clone(), port, None));
+        }
+    }
+
+    fn set_leak_aside(&mut self, name: &NodeName, port: u16, now: Now) {
+        let Some(node) = self.nodes.get(name) else { return };
+        match node.ledger.held(port) {
+            Some(Held::Quarantined(_) | Held::Leased { .. }) => {}
+            Some(Held::Cooling { .. }) | None => {
+                self.counters.leaks_repaired += 1;
+                let owner = "a socket of our worker for no stream".to_owned();
+                self.quarantine(name, port, QuarantineCause::Leak, owner, None, now);
+            }
         }
     }
 
@@ -389,7 +438,8 @@ impl State {
                     .nodes
                     .get(name)
                     .is_some_and(|node| node.ledger.held(port).is_none() && !node.ledger.was_held(port));
-                if unknown && *ago < cooldown && !self.pools_with(name, port).is_empty() {
+                // A pool may have it only later.
+                if unknown && *ago < cooldown {
                     let earlier = Now { mono: now.mono.saturating_sub(*ago), ..now };
                     self.cool(name, port, owner.clone(), earlier);
                 }
@@ -401,7 +451,9 @@ impl State {
     fn settle_contested(&mut self, name: &NodeName, sockets: &BTreeMap<StreamRef, BTreeSet<u16>>, now: Now) {
         let Some(node) = self.nodes.get(name) else { return };
         for port in node.ledger.contested().iter().copied().collect::<Vec<_>>() {
-            let Some(Held::Leased { claims, pool: _ }) = self.nodes[name].ledger.held(port).cloned() else {
+            let Some(Held::Leased { claims, pool: _, beneath: _ }) =
+                self.nodes[name].ledger.held(port).cloned()
+            else {
                 continue;
             };
             let bound = claims.iter().find(|key| sockets.get(*key).is_some_and(|open| open.contains(&port)));

@@ -24,10 +24,6 @@ impl State {
                 for (name, uid) in gone {
                     self.lose_pool(&name, &uid);
                 }
-                // It may come before or after the list of streams that shows that the API went back.
-                if self.went_back {
-                    self.take_passed_over_pools();
-                }
             }
             Listed::Nodes { names } => {
                 let gone: Vec<NodeName> =
@@ -66,7 +62,6 @@ impl State {
                 ),
             );
             self.read_passed_over(uids);
-            self.take_passed_over_pools();
         }
         let absent: BTreeSet<Uid> = self.streams.keys().filter(|uid| !uids.contains(*uid)).cloned().collect();
         for uid in uids {
@@ -74,6 +69,9 @@ impl State {
                 && let Some(stream) = self.streams.get_mut(uid)
             {
                 stream.absent = None;
+                // What happened to it meanwhile was passed over.
+                self.mark(uid);
+                self.arm_quiet(uid, now);
             }
         }
         match &mut self.lead {

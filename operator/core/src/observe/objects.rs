@@ -3,21 +3,21 @@
 use std::sync::Arc;
 
 use crate::event::{NodeObject, Now};
-use crate::ids::{Epoch, NodeName, ObjectName, PoolName, ResourceVersion, StreamRef, Term, Uid};
+use crate::ids::{Epoch, NodeName, ObjectName, PoolName, StreamRef, Term, Uid, WriteId};
 use crate::pool::Pool;
 use crate::reason::Reason;
 use crate::spec::{PoolObject, StreamObject};
-use crate::state::State;
+use crate::state::{Kind, State, Write};
 use crate::status::Phase;
-use crate::stream::Stream;
+use crate::stream::{Reading, Stream};
 use crate::timers::Timer;
 
-/// How an object came to be seen.
+/// How an object came to be seen, and with it whether an older version is old news or shows that the API went back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     /// A watch or a list: may be older than our own last write.
     Watch,
-    /// A consistent read that was begun after our last write ended.
+    /// A consistent read that was begun after our last write ended, or the list that a new leader begins with.
     Read,
 }
 
@@ -37,17 +37,33 @@ impl State {
         };
         // The version that is known already brings nothing, an older one would undo our own write.
         if source == Source::Watch && object.resource_version <= stream.resource_version {
-            stream.passed_over |= object.resource_version < stream.resource_version;
-            self.counters.stale_events += u64::from(stream.passed_over);
+            let older = object.resource_version < stream.resource_version;
+            stream.passed_over = older;
+            self.counters.stale_events += u64::from(older);
             return;
         }
+        self.restored |= object.resource_version < stream.resource_version;
+        if source == Source::Watch && stream.reading.is_some() {
+            // The answer may be older than this.
+            stream.reading = Some(Reading::BesideWrite);
+        }
         self.update_stream(uid, object, now);
+    }
+
+    /// What an event of this kind is worth: until a new leader has listed it, it is of the list, which is consistent.
+    pub(crate) fn source_of(&self, kind: Kind) -> Source {
+        match &self.lead {
+            Some(lead) if !lead.listed.contains(&kind) => Source::Read,
+            Some(_) | None => Source::Watch,
+        }
     }
 
     fn meet_stream(&mut self, object: StreamObject, now: Now) {
         let uid = object.uid.clone();
         let arrival = self.next_rank();
         let mut stream = Stream::new(object, arrival, now.mono);
+        stream.take_record();
+        stream.write = self.write_under_way(&uid);
         // It may have been here before: a restored backup has what was deleted, and its claims may not have ended.
         let range = StreamRef::new(uid.clone(), Epoch(0))..=StreamRef::new(uid.clone(), Epoch(u64::MAX));
         if let Some((claimed, _)) = self.claims.range(range).next_back() {
@@ -67,6 +83,15 @@ impl State {
             self.recover_claim(&uid, now);
             self.settle_adopted(&uid, now);
         }
+    }
+
+    /// The write of a status that was under way when its stream was seen to go.
+    fn write_under_way(&self, uid: &Uid) -> Option<WriteId> {
+        let mut writes = self.writes.iter();
+        writes.find_map(|(id, write)| match write {
+            Write::Stream { uid: of, .. } if of == uid => Some(*id),
+            Write::Stream { .. } | Write::Pool { .. } | Write::Delete { .. } => None,
+        })
     }
 
     fn update_stream(&mut self, uid: Uid, object: StreamObject, now: Now) {
@@ -103,7 +128,7 @@ impl State {
             }
             Err(refusal) => stream.refusal = Some(refusal),
         }
-        let epoch_before = stream.epoch;
+        let recorded_before = Epoch(stream.stored.epoch);
         stream.epoch = stream.epoch.max(Epoch(status.epoch));
         stream.stored = status;
         stream.absent = None;
@@ -122,7 +147,7 @@ impl State {
         self.arm_quiet(&uid, now);
         self.mark(&uid);
         if self.is_recovered() {
-            self.compare_record(&uid, epoch_before, now);
+            self.compare_record(&uid, recorded_before, now);
         }
     }
 
@@ -152,17 +177,21 @@ impl State {
     }
 
     /// A pool is there or has changed.
-    pub(crate) fn see_pool(&mut self, object: PoolObject) {
+    pub(crate) fn see_pool(&mut self, object: PoolObject, source: Source) {
         self.version_seen = self.version_seen.max(object.resource_version);
         let name = object.name.clone();
         match self.pools.get_mut(&name).filter(|pool| pool.uid == object.uid) {
             None => {
                 self.pools.insert(name.clone(), Pool::new(object));
             }
-            Some(pool) if object.resource_version <= pool.resource_version => {
+            Some(pool) if source == Source::Watch && object.resource_version <= pool.resource_version => {
                 if object.resource_version < pool.resource_version {
                     self.counters.stale_events += 1;
                     pool.passed_over = Some(Box::new(object));
+                    // Which of the two is there, the next write tells.
+                    self.dirty.pools.insert(name);
+                } else {
+                    pool.passed_over = None;
                 }
                 return;
             }
@@ -177,10 +206,10 @@ impl State {
                     status,
                 } = object;
                 pool.passed_over = None;
+                pool.conflicts = 0;
                 pool.resource_version = resource_version;
                 pool.stored = status;
-                // An echo of our own write changes nothing that a stream could notice.
-                let same = pool.generation == generation;
+                let before = (pool.generation, pool.spec.clone(), pool.refusal.clone());
                 pool.generation = generation;
                 match spec {
                     Ok(spec) => {
@@ -189,6 +218,9 @@ impl State {
                     }
                     Err(refusal) => pool.refusal = Some(refusal),
                 }
+                // An echo of our own write changes nothing that a stream could notice. A restore may bring another spec of
+                // the same generation.
+                let same = before == (pool.generation, pool.spec.clone(), pool.refusal.clone());
                 self.dirty.pools.insert(name.clone());
                 if same {
                     return;
@@ -200,15 +232,12 @@ impl State {
         self.dirty.placement = true;
     }
 
-    /// After a restore, what was passed over for its age is what the API has.
+    /// The API went back: what was passed over for its age is what it has.
     pub(crate) fn take_passed_over_pools(&mut self) {
         let passed_over: Vec<PoolObject> =
             self.pools.values_mut().filter_map(|pool| pool.passed_over.take()).map(|pool| *pool).collect();
         for object in passed_over {
-            if let Some(pool) = self.pools.get_mut(&object.name) {
-                pool.resource_version = ResourceVersion(0);
-            }
-            self.see_pool(object);
+            self.see_pool(object, Source::Read);
         }
     }
 

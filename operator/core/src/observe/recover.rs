@@ -20,6 +20,9 @@ impl State {
         let absent = std::mem::take(&mut lead.absent);
         let uids: Vec<Uid> = self.streams.keys().cloned().collect();
         for uid in &uids {
+            if let Some(stream) = self.streams.get_mut(uid) {
+                stream.take_record();
+            }
             self.recover_claim(uid, now);
             self.arm_quiet(uid, now);
             self.mark(uid);
@@ -81,15 +84,22 @@ impl State {
     fn revoke_former(&mut self, former: &StreamRef, current: &StreamRef, now: Now) {
         self.revoke(former, Reason::Superseded, now);
         if let Some(stream) = self.streams.get_mut(&current.uid) {
-            stream.claim = Some(current.epoch);
+            stream.lose_media(now.mono);
         }
     }
 
     /// The record was seen anew: somebody else's claim on it counts, since somebody may have been told.
-    pub(crate) fn compare_record(&mut self, uid: &Uid, epoch_before: Epoch, now: Now) {
+    pub(crate) fn compare_record(&mut self, uid: &Uid, recorded_before: Epoch, now: Now) {
         let Some(stream) = self.streams.get(uid) else { return };
-        let Some(assignment) = &stream.stored.assignment else { return };
         let recorded = Epoch(stream.stored.epoch);
+        let news = recorded > recorded_before && recorded > stream.epoch_given;
+        let Some(assignment) = &stream.stored.assignment else {
+            // Whoever took it away is not obeyed any more, but its worker may have been told.
+            if let Some(epoch) = stream.claim.filter(|epoch| news && *epoch < recorded) {
+                self.revoke(&StreamRef::new(uid.clone(), epoch), Reason::Superseded, now);
+            }
+            return;
+        };
         let key = StreamRef::new(uid.clone(), recorded);
         match self.claims.get(&key) {
             Some(claim) => {
@@ -101,10 +111,12 @@ impl State {
                     return;
                 }
                 // The same number was given out by somebody else, and theirs is on record: ours can't be any more.
-                self.end_claim(&key, After::Free, now);
+                self.end_claim(&key, After::Unused, now);
                 self.recover_claim(uid, now);
             }
-            None if recorded > epoch_before => self.recover_claim(uid, now),
+            None if news && stream.claim.is_none_or(|epoch| epoch < recorded) => {
+                self.recover_claim(uid, now);
+            }
             // We know that it has ended; the record is put right by the next write.
             None => {}
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::action::{Action, ObjectRef, Severity};
-use crate::claim::ClaimPhase;
+use crate::claim::{Claim, ClaimPhase};
 use crate::event::{Closed, Holder, HostPorts, Now, Report};
 use crate::ids::{NodeName, Ports, Protocol, SessionId, StreamRef};
 use crate::ledger::{Held, QuarantineCause};
@@ -78,9 +78,6 @@ impl State {
     pub(crate) fn acknowledge(&mut self, key: &StreamRef, now: Now) {
         self.set_phase(key, ClaimPhase::Acknowledged);
         self.timers.cancel(&Timer::AnswerDue(key.clone()));
-        if let Some(path) = self.claims.get(key).and_then(|claim| claim.path.clone()) {
-            self.dirty.paths.insert(path);
-        }
         let to = self.claims.get(key).map(|claim| claim.worker.clone());
         let Some(stream) = self.streams.get_mut(&key.uid).filter(|stream| stream.claim == Some(key.epoch))
         else {
@@ -131,12 +128,13 @@ impl State {
                 note,
             });
         }
-        // Nothing was ever received on them: the other number of a pair needs no rest.
-        self.end_claim(&key, After::Free, now);
-        let taken = self.nodes.get(node).and_then(|node| node.ledger.held(port)).is_some();
-        if !taken {
+        let lost_by = self.claims.get(&key).and_then(Claim::owner);
+        // Nothing was ever received on them: the other number of a pair is what it was before.
+        self.end_claim(&key, After::Unused, now);
+        let held = self.nodes.get(node).and_then(|node| node.ledger.held(port));
+        if !matches!(held, Some(Held::Leased { .. })) {
             let cause = QuarantineCause::Foreign(ProblemSource::BindFailed);
-            self.quarantine(node, port, cause, owner, now);
+            self.quarantine(node, port, cause, owner, lost_by, now);
         }
     }
 
@@ -227,9 +225,7 @@ impl State {
                 continue;
             }
             stream.heard = true;
-            stream.live = false;
-            stream.publisher = None;
-            stream.quiet_since = now.mono;
+            stream.lose_media(now.mono);
             self.arm_quiet(&key.uid, now);
             self.dirty.statuses.insert(key.uid.clone());
         }
@@ -287,7 +283,7 @@ impl State {
         self.dirty.pools.extend(pools);
         for (port, owner) in seen {
             let cause = QuarantineCause::Foreign(ProblemSource::HostScan);
-            self.quarantine(name, port, cause, owner, now);
+            self.quarantine(name, port, cause, owner, None, now);
         }
     }
 

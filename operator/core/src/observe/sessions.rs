@@ -183,7 +183,7 @@ impl State {
         }
         let mut digest = Digest::default();
         for (port, held) in node.ledger.all_held() {
-            let Held::Leased { claims, pool: _ } = held else { continue };
+            let Held::Leased { claims, pool: _, beneath: _ } = held else { continue };
             for key in claims {
                 let open = self.claims.get(key).is_some_and(|claim| match claim.phase {
                     ClaimPhase::Told

@@ -70,9 +70,6 @@ impl State {
                 if let Some(key) = claim {
                     self.set_phase(&key, ClaimPhase::Written);
                     self.dirty.tell.insert(key.clone());
-                    if let Some(path) = self.claims.get(&key).and_then(|claim| claim.path.clone()) {
-                        self.dirty.paths.insert(path);
-                    }
                     // It has taken over: what it takes over from may be closed now.
                     self.tell_revoked(uid);
                     // What changed while the write was under way is looked at now.
@@ -94,7 +91,7 @@ impl State {
             }
             WriteOutcome::Refused { message } => {
                 if let Some(key) = claim {
-                    self.end_claim(&key, After::Free, now);
+                    self.end_claim(&key, After::Unused, now);
                 }
                 self.note_refused(uid, message, now);
             }
@@ -148,6 +145,8 @@ impl State {
         pool.write = None;
         match outcome {
             WriteOutcome::Written { resource_version } => {
+                pool.conflicts = 0;
+                pool.passed_over = None;
                 let object = ObjectRef::Pool { uid: uid.clone(), name: name.clone() };
                 self.outbox.extend(transitions(&object, &pool.stored.conditions, &status.conditions));
                 if resource_version >= pool.resource_version {
@@ -156,11 +155,18 @@ impl State {
                 }
                 self.dirty.pools.insert(name.clone());
             }
+            WriteOutcome::Conflict => {
+                pool.conflicts += 1;
+                let disowned = pool.conflicts >= limits::POOL_CONFLICTS_MAX && pool.passed_over.is_some();
+                self.timers.set(Timer::PoolStatus(name.clone()), now.mono + self.config.pool_status_every);
+                if disowned {
+                    // No watch lags for so long: what it brought is what a restored API has.
+                    self.restored = true;
+                    self.take_passed_over_pools();
+                }
+            }
             // Nothing depends on it: the watch brings what is there, then it is written again.
-            WriteOutcome::Conflict
-            | WriteOutcome::Refused { .. }
-            | WriteOutcome::NotFound
-            | WriteOutcome::Unknown => {
+            WriteOutcome::Refused { .. } | WriteOutcome::NotFound | WriteOutcome::Unknown => {
                 self.timers.set(Timer::PoolStatus(name.clone()), now.mono + self.config.pool_status_every);
             }
         }
@@ -197,7 +203,7 @@ impl State {
     }
 
     /// Claims of a stream that are to be closed: their workers are told, if they can be.
-    fn tell_revoked(&mut self, uid: &Uid) {
+    pub(crate) fn tell_revoked(&mut self, uid: &Uid) {
         let range = StreamRef::new(uid.clone(), Epoch(0))..=StreamRef::new(uid.clone(), Epoch(u64::MAX));
         for (key, claim) in self.claims.range(range) {
             if claim.told.is_none() && matches!(claim.phase, ClaimPhase::Revoking(_)) {
@@ -240,6 +246,9 @@ impl State {
         let Some(claim) = self.claims.get_mut(key) else { return };
         let queued = phase == ClaimPhase::Reserved;
         claim.phase = phase;
+        if let Some(path) = claim.path.clone() {
+            self.dirty.paths.insert(path);
+        }
         if queued {
             self.dirty.claims.insert((claim.rank, key.clone()));
         }
@@ -297,6 +306,7 @@ fn is_told(reason: Reason) -> bool {
         | Reason::Assigned
         | Reason::Assigning
         | Reason::Claiming
+        | Reason::AwaitingInventory
         | Reason::WorkerRestarted
         | Reason::Paused
         | Reason::Media

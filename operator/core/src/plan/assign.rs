@@ -40,9 +40,11 @@ impl State {
         }
     }
 
-    /// Whether the stream's status, as far as is known, names this epoch. A stream that is gone has no record to wait for.
+    /// Whether the stream's status, as far as is known, has this claim. A stream that is gone has no record to wait for.
     pub(crate) fn is_on_record(&self, key: &StreamRef) -> bool {
-        self.streams.get(&key.uid).is_none_or(|stream| stream.stored.epoch >= key.epoch.0)
+        self.streams
+            .get(&key.uid)
+            .is_none_or(|stream| stream.stored.epoch == key.epoch.0 && stream.stored.assignment.is_some())
     }
 
     /// Whether the claim that takes over is not on record yet: until it is, nothing moves.

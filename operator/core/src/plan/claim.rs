@@ -50,8 +50,6 @@ impl State {
             | ClaimPhase::Revoking(_)
             | ClaimPhase::Adopted { held: _ } => {
                 if let Some(stream) = self.streams.get_mut(&key.uid) {
-                    stream.live = false;
-                    stream.publisher = None;
                     stream.ended = None;
                     stream.moving = None;
                 }
@@ -117,8 +115,6 @@ impl State {
                     self.counters.failovers += 1;
                 }
                 stream.moving.get_or_insert(moving);
-                stream.live = false;
-                stream.publisher = None;
                 self.take(uid, place, now);
             }
             // It keeps what it has; the worker may come back.
@@ -135,6 +131,7 @@ impl State {
     fn start(&mut self, uid: &Uid, now: Now) {
         let Some(stream) = self.streams.get(uid) else { return };
         if stream.absent.is_some() {
+            self.block(uid, None, now);
             return;
         }
         if stream.retry_at.is_some_and(|at| at > now.mono) {
@@ -174,7 +171,8 @@ impl State {
         let (restored, floor) = (self.restored, self.epoch_floor);
         let Some(stream) = self.streams.get_mut(uid) else { return };
         let floor = if restored || stream.from_the_past { floor } else { Epoch(0) };
-        stream.epoch = Epoch(stream.epoch.max(floor).0 + 1);
+        stream.epoch = Epoch(stream.epoch.max(stream.epoch_told).max(floor).0 + 1);
+        stream.epoch_given = stream.epoch;
         stream.claim = Some(stream.epoch);
         if let Some(moving) = &stream.moving {
             stream.last_failover = Some(Failover {

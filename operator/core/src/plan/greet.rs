@@ -5,6 +5,7 @@ use crate::action::Command;
 use crate::event::Now;
 use crate::ids::NodeName;
 use crate::port_set::PortSet;
+use crate::reason::Reason;
 use crate::spec::PortRange;
 use crate::state::State;
 use crate::timers::Timer;
@@ -17,6 +18,10 @@ impl State {
             // The next inventory shows that it is closed.
             self.ask_again(&node);
             self.timers.set_if_unset(Timer::ScanDue(node), now.mono + self.config.answer_after);
+        }
+        for (node, stream) in std::mem::take(&mut self.dirty.doubles) {
+            self.command(&node, Command::Revoke { stream, reason: Reason::Superseded });
+            self.ask_again(&node);
         }
         while let Some(name) = self.dirty.nodes.pop_first() {
             if self.session_mut(&name).is_none() {

@@ -184,15 +184,26 @@ impl State {
 
     fn no_worker(&self, stream: &Stream, pool: Option<&PoolName>) -> Blocked {
         let selector = stream.spec.as_ref().is_some_and(|spec| !spec.node_selector.is_empty());
-        let message = match (selector, pool) {
-            _ if !self.nodes.values().any(|node| self.may_take(node)) => "no worker is ready".to_owned(),
-            (true, _) => "no ready worker's node matches spec.placement.nodeSelector".to_owned(),
-            (false, Some(pool)) => {
-                format!("no ready worker's node matches spec.nodeSelector of the PortPool {pool}")
+        let is_coming = |node: &Node| node.worker.as_ref().is_some_and(|worker| worker.is_coming());
+        let none_is_ready = !self.nodes.values().any(|node| self.may_take(node));
+        // What is told already stands until the stream is placed, which is a moment later.
+        let told = matches!(stream.blocked, Some(Blocked::Worker { reason: Reason::NoWorker, .. }));
+        let (reason, message) = match (selector, pool) {
+            _ if none_is_ready && !told && self.nodes.values().any(is_coming) => {
+                (Reason::AwaitingInventory, "a worker has come and is asked what its node holds".to_owned())
             }
-            (false, None) => "no worker is ready".to_owned(),
+            _ if none_is_ready => (Reason::NoWorker, "no worker is ready".to_owned()),
+            (true, _) => {
+                (Reason::NoWorker, "no ready worker's node matches spec.placement.nodeSelector".to_owned())
+            }
+            (false, Some(pool)) => {
+                let message =
+                    format!("no ready worker's node matches spec.nodeSelector of the PortPool {pool}");
+                (Reason::NoWorker, message)
+            }
+            (false, None) => (Reason::NoWorker, "no worker is ready".to_owned()),
         };
-        Blocked::Worker { message }
+        Blocked::Worker { reason, message }
     }
 
     fn exhausted(&self, pool: &PoolName, shape: Shape, candidates: &[NodeName]) -> String {

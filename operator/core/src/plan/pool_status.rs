@@ -27,7 +27,8 @@ impl State {
                 continue;
             }
             let status = Box::new(self.pool_status(&name, pool, now));
-            if status == pool.stored {
+            // What was passed over for its age is asked after, by a write that may change nothing.
+            if status == pool.stored && pool.passed_over.is_none() {
                 continue;
             }
             let (uid, resource_version) = (pool.uid.clone(), pool.resource_version);
@@ -71,7 +72,7 @@ impl State {
             ports.filter_map(move |port| node.ledger.held(*port))
         });
         let claims = ports.filter_map(|held| match held {
-            Held::Leased { claims, pool: _ } => claims.first(),
+            Held::Leased { claims, pool: _, beneath: _ } => claims.first(),
             Held::Cooling { .. } | Held::Quarantined(_) => None,
         });
         let names: BTreeSet<ObjectName> = claims

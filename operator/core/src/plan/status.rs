@@ -192,7 +192,7 @@ fn unwanted(stream: &Stream, reason: Reason) -> String {
 /// Why a stream that should have a claim has none.
 fn blocked(stream: &Stream) -> Verdict {
     match &stream.blocked {
-        Some(Blocked::Worker { message }) => (false, Reason::NoWorker, message.clone()),
+        Some(Blocked::Worker { reason, message }) => (false, *reason, message.clone()),
         Some(Blocked::Ports { queue: _, message }) => (false, Reason::PoolExhausted, message.clone()),
         Some(Blocked::Pool { reason, message }) => (false, *reason, message.clone()),
         Some(Blocked::Closing) => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::claim::{Claim, ClaimPhase};
 use crate::event::{Holder, Now};
 use crate::ids::{NodeName, Ports, StreamRef, UnixTime};
-use crate::ledger::{Held, Quarantine, QuarantineCause};
+use crate::ledger::{Held, Owner, Quarantine, QuarantineCause};
 use crate::limits;
 use crate::reason::Reason;
 use crate::state::State;
@@ -17,8 +17,8 @@ use crate::timers::Timer;
 pub(crate) enum After {
     /// They rest; the same path may have them back.
     Cooling,
-    /// They are free: nobody was ever told of them.
-    Free,
+    /// They are what they were before: nobody was ever told of them.
+    Unused,
 }
 
 impl State {
@@ -70,13 +70,21 @@ impl State {
             }
             self.forget_path(path);
         }
-        if let Some(stream) = self.streams.get_mut(&key.uid) {
-            if stream.claim == Some(key.epoch) {
-                stream.claim = None;
-                self.stranded.remove(&key.uid);
-            }
-            self.mark(&key.uid.clone());
+        self.part(key, now);
+    }
+
+    /// Its stream, if it lived by this claim, does so no longer: what flowed there is over.
+    fn part(&mut self, key: &StreamRef, now: Now) {
+        let Some(stream) = self.streams.get_mut(&key.uid) else { return };
+        if stream.claim == Some(key.epoch) {
+            stream.claim = None;
+            stream.lose_media(now.mono);
+            self.stranded.remove(&key.uid);
+            self.arm_quiet(&key.uid, now);
+            // What it was to take over from waits for no record any more.
+            self.tell_revoked(&key.uid);
         }
+        self.mark(&key.uid);
     }
 
     /// Takes the numbers off a claim, which goes on without.
@@ -115,14 +123,15 @@ impl State {
                         // It would not bind: not for its own stream either.
                         Some(holder) => {
                             let cause = QuarantineCause::Foreign(ProblemSource::HostScan);
-                            self.quarantine(&node_name, port, cause, holder, now);
+                            self.quarantine(&node_name, port, cause, holder, owner.clone(), now);
                         }
                     }
                 }
-                After::Free => {
+                After::Unused => {
                     let node = self.nodes.get_mut(&node_name).expect("looked up above");
-                    if node.ledger.unlease(port, key, None) {
-                        self.settle_free(&node_name, port, now);
+                    let before = node.ledger.beneath(port, now.mono);
+                    if node.ledger.unlease(port, key, before.clone()) {
+                        self.resume(&node_name, port, before, now);
                     }
                 }
             }
@@ -131,12 +140,25 @@ impl State {
         self.touch_pools(&node_name, lease.ports);
     }
 
+    /// `port` is again what it was before a lease that nobody was told of; what waits for its end goes on waiting.
+    fn resume(&mut self, node: &NodeName, port: u16, before: Option<Held>, now: Now) {
+        match before {
+            Some(Held::Cooling { until, .. }) => self.timers.set(Timer::Cooled(node.clone(), port), until),
+            Some(Held::Quarantined(_)) => {
+                let due = now.mono + limits::SCAN_AGAIN_MIN;
+                self.timers.set_if_unset(Timer::ScanDue(node.clone()), due);
+            }
+            Some(Held::Leased { .. }) | None => self.settle_free(node, port, now),
+        }
+    }
+
     /// `port` has just become free: whoever waits gets it, unless the last scan showed a foreign socket on it.
     pub(crate) fn settle_free(&mut self, node: &NodeName, port: u16, now: Now) {
         let Some(entry) = self.nodes.get_mut(node) else { return };
         if let Some(holder) = entry.holder(port) {
             let owner = holder.describe();
-            self.quarantine(node, port, QuarantineCause::Foreign(ProblemSource::HostScan), owner, now);
+            let cause = QuarantineCause::Foreign(ProblemSource::HostScan);
+            self.quarantine(node, port, cause, owner, None, now);
             return;
         }
         for (pool, shelf) in entry.ledger.shelves() {
@@ -154,14 +176,14 @@ impl State {
         port: u16,
         cause: QuarantineCause,
         owner: String,
+        lost_by: Option<Owner>,
         now: Now,
     ) {
         self.timers.cancel(&Timer::Cooled(node.clone(), port));
         let since = unix(now);
         let entry = self.nodes.entry(node.clone()).or_default();
-        entry
-            .ledger
-            .set(port, Some(Held::Quarantined(Quarantine { cause, owner, since, clean_since: None })));
+        let quarantine = Quarantine { cause, owner, lost_by, since, clean_since: None };
+        entry.ledger.set(port, Some(Held::Quarantined(quarantine)));
         self.timers.set_if_unset(Timer::ScanDue(node.clone()), now.mono + limits::SCAN_AGAIN_MIN);
         self.touch_pools(node, Ports { rtp: port, rtcp: None });
     }
@@ -170,7 +192,7 @@ impl State {
     pub(crate) fn revoke(&mut self, key: &StreamRef, reason: Reason, now: Now) {
         let Some(claim) = self.claims.get_mut(key) else { return };
         if !claim.may_be_known() {
-            self.end_claim(key, After::Free, now);
+            self.end_claim(key, After::Unused, now);
             return;
         }
         claim.phase = ClaimPhase::Revoking(reason);
@@ -179,13 +201,7 @@ impl State {
             self.dirty.paths.insert(path);
         }
         self.dirty.tell.insert(key.clone());
-        if let Some(stream) = self.streams.get_mut(&key.uid) {
-            if stream.claim == Some(key.epoch) {
-                stream.claim = None;
-                self.stranded.remove(&key.uid);
-            }
-            self.mark(&key.uid.clone());
-        }
+        self.part(key, now);
     }
 
     /// Pools whose numbers are among `ports` have another status.

@@ -22,12 +22,21 @@ pub enum LeaseState {
     Adopted,
     /// It has none, and the numbers that its path had last are resting.
     Cooling,
+    /// It has none, and a number that its path had last turned out to be somebody else's.
+    Quarantined,
 }
 
 impl LeaseState {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Free, Self::Claimed, Self::Leased, Self::Revoking, Self::Adopted, Self::Cooling];
+    pub const ALL: [Self; 7] = [
+        Self::Free,
+        Self::Claimed,
+        Self::Leased,
+        Self::Revoking,
+        Self::Adopted,
+        Self::Cooling,
+        Self::Quarantined,
+    ];
 }
 
 impl State {
@@ -50,14 +59,19 @@ impl State {
             Some(ClaimPhase::Written | ClaimPhase::Told | ClaimPhase::Acknowledged) => LeaseState::Leased,
             Some(ClaimPhase::Revoking(_)) => LeaseState::Revoking,
             Some(ClaimPhase::Adopted { held: _ }) => LeaseState::Adopted,
-            None if self.has_cooling(stream) => LeaseState::Cooling,
-            None => LeaseState::Free,
+            None => self.state_without_claim(stream),
         }
     }
 
-    fn has_cooling(&self, stream: &Stream) -> bool {
-        let Some(path) = stream.path() else { return false };
+    fn state_without_claim(&self, stream: &Stream) -> LeaseState {
+        let Some(path) = stream.path() else { return LeaseState::Free };
         let owner = Owner { namespace: stream.name.namespace.clone(), path: path.clone() };
-        self.nodes.values().any(|node| node.ledger.has_cooling(&owner))
+        if self.nodes.values().any(|node| node.ledger.has_lost(&owner)) {
+            LeaseState::Quarantined
+        } else if self.nodes.values().any(|node| node.ledger.has_cooling(&owner)) {
+            LeaseState::Cooling
+        } else {
+            LeaseState::Free
+        }
     }
 }

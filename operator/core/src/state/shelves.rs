@@ -25,7 +25,7 @@ impl State {
                 self.dirty.pools.insert(pool);
             }
             for (pool, numbers) in wanted {
-                if node.ledger.shelf(&pool).is_some_and(|shelf| *shelf.numbers() == numbers) {
+                if node.ledger.shelf(&pool).is_some_and(|shelf| **shelf.numbers() == numbers) {
                     continue;
                 }
                 node.ledger.stock(&pool, numbers);

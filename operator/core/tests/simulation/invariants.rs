@@ -7,13 +7,13 @@ use operator_core::action::{Assign, AssignedSource};
 use operator_core::event::{Report, WriteOutcome};
 use operator_core::ids::{Epoch, NodeName, Ports, SessionId, StreamRef, Term, Uid};
 use operator_core::reason::Reason;
-use operator_core::spec::Source;
+use operator_core::spec::{PoolObject, Source};
 use operator_core::status::{PoolStatus, StreamStatus};
 use operator_core::{Action, Command};
 
 use crate::api::Write;
 use crate::replica::{Recorded, recorded};
-use crate::worker::Socket;
+use crate::worker::{LISTENERS, Socket};
 use crate::world::World;
 
 /// What has really happened.
@@ -130,6 +130,10 @@ impl World {
             // Known from a worker, lost from the record by a restore.
             return;
         }
+        let heard = self.replicas[replica].seen.epochs.get(&stream.uid);
+        if heard.is_some_and(|heard| *heard >= stream.epoch) {
+            self.violate(format!("operator {replica} gives {stream}, although {heard:?} was heard of"));
+        }
         self.judge_grant(replica, stream, &claim, status);
     }
 
@@ -148,10 +152,16 @@ impl World {
         }
         let seen = &self.replicas[replica].seen;
         let uid = &stream.uid;
-        let pool = seen.pools_seen.get(&ports.pool).and_then(|pool| pool.spec.as_ref().ok().cloned());
-        if let Some(spec) = pool {
+        if let Some((newest, last)) = seen.pools.get(&ports.pool).cloned() {
+            let has =
+                |pool: &PoolObject, port| pool.spec.as_ref().is_ok_and(|spec| spec.numbers.contains(port));
+            // What is older than what is known counts only where the API went back, which a list must tell first.
+            let refused = newest.spec.is_err() || (last.spec.is_err() && self.truth.restored);
             for &port in &claim.2 {
-                if !spec.numbers.contains(port) {
+                if LISTENERS.contains(&port) {
+                    self.violate(format!("{stream} gets {port}, which its worker listens on"));
+                }
+                if !has(&newest, port) && !(self.truth.restored && has(&last, port)) && !refused {
                     self.violate(format!(
                         "{stream} gets {port}, which {} does not have or reserves",
                         ports.pool
@@ -292,12 +302,10 @@ impl World {
         let stream = &assign.stream;
         let pod = self.workers[worker].pod_uid.clone();
         match self.truth.told.insert(stream.clone(), worker) {
-            Some(before) if before != worker && self.workers[before].alive => {
-                self.violate(format!("{stream} is told to worker {worker} and was told to worker {before}"));
-            }
-            Some(before) if self.workers[before].pod_uid != pod && !self.truth.restored => {
+            // What a restored record lacks and no worker has told of yet, nobody can know.
+            Some(before) if before != worker && !self.truth.restored => {
                 self.violate(format!(
-                    "{stream} is told to {pod} and was told to {}",
+                    "{stream} is told to worker {worker} ({pod}) and was told to worker {before} ({})",
                     self.workers[before].pod_uid
                 ));
             }
@@ -374,7 +382,10 @@ impl World {
         let mut running: BTreeMap<(&Uid, Epoch), usize> = BTreeMap::new();
         for worker in self.workers.iter().filter(|worker| worker.alive) {
             for (uid, run) in &worker.running {
-                if let Some(other) = running.insert((uid, run.epoch), worker.index) {
+                // After a restore nobody may know of an epoch that a silent worker has; `judge_end` sees that it is gone.
+                if let Some(other) = running.insert((uid, run.epoch), worker.index)
+                    && !self.truth.restored
+                {
                     broken =
                         Some(format!("{uid}@{} runs in workers {other} and {}", run.epoch, worker.index));
                 }

@@ -2,7 +2,8 @@
 //! which fail. A seed gives the same run each time.
 //!
 //! `PENSTOCK_SEEDS=10000` runs that many; `PENSTOCK_SEED=17` runs one and prints what happened;
-//! `PENSTOCK_FROM=5000` begins there.
+//! `PENSTOCK_FROM=5000` begins there; `PENSTOCK_FAILURES=1` stops at the first that fails; `PENSTOCK_LINES=4000` prints
+//! more of it; `PENSTOCK_COVERAGE=1` prints what met what.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -47,6 +48,8 @@ const STEADY: Duration = Duration::from_secs(12);
 const HITS: u64 = 100;
 const FULL: u64 = 10_000;
 const STEPS: u64 = 500;
+/// A run stops when this many seeds have failed.
+const FAILURES_MAX: u64 = 20;
 
 /// What a run was like.
 struct Run {
@@ -63,6 +66,7 @@ fn no_seed_breaks_an_invariant() {
     }
     let seeds = number("PENSTOCK_SEEDS").unwrap_or(SEEDS);
     let from = number("PENSTOCK_FROM").unwrap_or(0);
+    let failures_max = number("PENSTOCK_FAILURES").unwrap_or(FAILURES_MAX) as usize;
     let next = AtomicU64::new(from);
     let done = Mutex::new((Coverage::default(), 0_u64, Vec::<(u64, String)>::new()));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -71,7 +75,7 @@ fn no_seed_breaks_an_invariant() {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= from + seeds || done.lock().unwrap().2.len() >= 5 {
+                    if seed >= from + seeds || done.lock().unwrap().2.len() >= failures_max {
                         return;
                     }
                     let run = run_caught(seed);

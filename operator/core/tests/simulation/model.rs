@@ -9,7 +9,7 @@ use operator_core::spec::{PoolObject, PoolSpec, Source, StreamObject, StreamSpec
 use operator_core::status::{ConditionType, Phase};
 
 use crate::replica::recorded;
-use crate::worker::Socket;
+use crate::worker::{LISTENERS, Socket};
 use crate::world::World;
 
 /// A claim as the API shows it.
@@ -238,7 +238,7 @@ impl World {
                 .any(|protocol| host.sockets.contains_key(&(port, protocol)))
         });
         let claimed = claims.iter().any(|claim| claim.node == *node && claim.ports.contains(&port));
-        pool.numbers.contains(port) && !foreign && !claimed
+        pool.numbers.contains(port) && !LISTENERS.contains(&port) && !foreign && !claimed
     }
 
     /// The pool that a stream leases from, if it may.
@@ -249,7 +249,7 @@ impl World {
             None => {
                 let defaults =
                     pools.values().filter(|pool| pool.spec.as_ref().is_ok_and(|spec| spec.default));
-                defaults.min_by_key(|pool| (pool.created_unix_ms, pool.name.clone()))?
+                defaults.min_by_key(|pool| (pool.created_unix_ms, pool.uid.clone()))?
             }
         };
         let spec = pool.spec.as_ref().ok()?;
@@ -290,12 +290,14 @@ impl World {
                     host.sockets.iter().map(move |(&(port, _), socket)| (&host.name, port, socket))
                 })
                 .filter(|(_, port, socket)| **socket == Socket::Thief && spec.numbers.contains(*port))
+                .filter(|(_, port, _)| !LISTENERS.contains(port))
                 .map(|(node, port, _)| (node, port))
                 .filter(|(node, port)| {
                     !claims.iter().any(|claim| claim.node == **node && claim.ports.contains(port))
                 })
                 .collect();
-            let capacity = spec.numbers.len() * on.len() as u32;
+            let numbers = spec.numbers.iter().filter(|port| !LISTENERS.contains(port)).count() as u32;
+            let capacity = numbers * on.len() as u32;
             let should = (on.len() as u32, capacity, leased as u32, 0, foreign.len() as u32);
             let is = (status.nodes, status.capacity, status.leased, status.cooling, status.quarantined);
             if should != is {

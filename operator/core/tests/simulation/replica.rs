@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use operator_core::event::WriteOutcome;
-use operator_core::ids::{NodeName, ObjectName, SessionId, StreamRef, Term, Uid, WriteId};
+use operator_core::ids::{Epoch, NodeName, ObjectName, PoolName, SessionId, StreamRef, Term, Uid, WriteId};
+use operator_core::spec::PoolObject;
 use operator_core::status::StreamStatus;
 use operator_core::{Config, Event, Now, State};
 
@@ -48,6 +49,8 @@ pub(crate) struct Watch {
     pub(crate) version: u64,
     /// A list is on its way or being told.
     pub(crate) listing: bool,
+    /// The list that leading begins with, which is read consistently, was not told whole yet.
+    pub(crate) owes_consistent: bool,
 }
 
 /// What this replica could know, noted from outside to judge its actions by.
@@ -57,6 +60,8 @@ pub(crate) struct Seen {
     pub(crate) recorded: BTreeMap<StreamRef, Recorded>,
     /// Claims that it asked to be put on record itself.
     pub(crate) granted: BTreeMap<StreamRef, Recorded>,
+    /// The highest epoch of each stream that any status or worker told of.
+    pub(crate) epochs: BTreeMap<Uid, Epoch>,
     /// Nodes whose worker answered a request of this term.
     pub(crate) inventoried: BTreeMap<NodeName, SessionId>,
     /// The last command by session.
@@ -70,8 +75,8 @@ pub(crate) struct Seen {
     pub(crate) went_back: bool,
     /// UIDs whose absence was seen: deleted in a watch, or not found by a GET.
     pub(crate) gone: BTreeSet<Uid>,
-    /// UIDs that were lacking from the last list.
-    pub(crate) pools_seen: BTreeMap<operator_core::ids::PoolName, operator_core::spec::PoolObject>,
+    /// Pools at their highest version, and at the one that was delivered last.
+    pub(crate) pools: BTreeMap<PoolName, (PoolObject, PoolObject)>,
 }
 
 /// A write on its way.
@@ -130,7 +135,7 @@ impl Replica {
 pub(crate) fn recorded(uid: &Uid, status: &StreamStatus) -> Option<(StreamRef, Recorded)> {
     let assignment = status.assignment.as_ref()?;
     let ports = status.ports.iter().flat_map(|ports| [Some(ports.rtp), ports.rtcp]).flatten().collect();
-    let stream = StreamRef::new(uid.clone(), operator_core::ids::Epoch(status.epoch));
+    let stream = StreamRef::new(uid.clone(), Epoch(status.epoch));
     Some((stream, (assignment.pod_uid.to_string(), assignment.node.to_string(), ports)))
 }
 
@@ -148,10 +153,14 @@ impl Seen {
                 // Only a restored backup brings it back, and then with fewer epochs than it had.
                 self.recorded.retain(|stream, _| stream.uid != *uid);
                 self.granted.retain(|stream, _| stream.uid != *uid);
-                self.writes.values_mut().filter(|note| note.uid == *uid).for_each(|note| note.former = true);
             }
             Event::PoolSeen(pool) => {
-                self.pools_seen.insert(pool.name.clone(), (**pool).clone());
+                let known =
+                    self.pools.get(&pool.name).map(|(newest, _)| newest).filter(|known| {
+                        known.uid == pool.uid && known.resource_version > pool.resource_version
+                    });
+                let newest = known.unwrap_or(pool).clone();
+                self.pools.insert(pool.name.clone(), (newest, (**pool).clone()));
             }
             Event::Listed(operator_core::event::Listed::Streams { resource_version, uids: _ }) => {
                 if resource_version.0 < self.list_version {
@@ -180,19 +189,28 @@ impl Seen {
                     WriteOutcome::Unknown => {}
                 }
             }
+            Event::Inventory { session: _, inventory } => {
+                let closed = inventory.closed.iter().map(|closed| &closed.stream);
+                for stream in inventory.streams.iter().chain(closed) {
+                    self.note_epoch(&stream.uid, stream.epoch);
+                }
+            }
             Event::Lead { .. } | Event::Demoted => {
                 self.inventoried.clear();
                 self.granted.clear();
                 self.writes.values_mut().for_each(|note| note.former = true);
             }
-            Event::PoolGone { .. }
-            | Event::NodeSeen(_)
+            Event::PoolGone { name, uid } => {
+                if self.pools.get(name).is_some_and(|(newest, _)| newest.uid == *uid) {
+                    self.pools.remove(name);
+                }
+            }
+            Event::NodeSeen(_)
             | Event::NodeGone { .. }
             | Event::SecretSeen { .. }
             | Event::SecretGone { .. }
             | Event::Listed(_)
             | Event::Hello { .. }
-            | Event::Inventory { .. }
             | Event::Beat { .. }
             | Event::Report { .. }
             | Event::SessionClosed { .. }
@@ -202,9 +220,20 @@ impl Seen {
         }
     }
 
+    fn note_epoch(&mut self, uid: &Uid, epoch: Epoch) {
+        let known = self.epochs.entry(uid.clone()).or_default();
+        *known = epoch.max(*known);
+    }
+
     fn note_stream(&mut self, object: &operator_core::spec::StreamObject) {
         self.names.insert(object.uid.clone(), object.name.clone());
-        self.gone.remove(&object.uid);
+        self.note_epoch(&object.uid, Epoch(object.status.epoch));
+        // A deletion that waits for a finalizer was seen, too.
+        if object.deleting {
+            self.gone.insert(object.uid.clone());
+        } else {
+            self.gone.remove(&object.uid);
+        }
         if let Some((stream, recorded)) = recorded(&object.uid, &object.status) {
             self.recorded.insert(stream, recorded);
         }

@@ -104,8 +104,8 @@ pub(crate) fn brief_action(action: &Action) -> String {
                 .map(|(kind, c)| format!("{kind:?}={}/{}", c.status, c.reason))
                 .collect::<Vec<_>>(),
         ),
-        Action::WritePool { id, name, status, .. } => format!(
-            "WritePool {id} {name}: {} free {} leased {} cooling {} quarantined {} draining {}",
+        Action::WritePool { id, uid: _, name, resource_version, status } => format!(
+            "WritePool {id} {name} rv {resource_version}: {} free {} leased {} cooling {} quarantined {} draining {}",
             status.capacity, status.free, status.leased, status.cooling, status.quarantined, status.draining
         ),
         Action::Command { session, term, sequence, command } => {

@@ -16,6 +16,9 @@ use operator_core::status::Publisher;
 /// How long a closed port is remembered.
 const CLOSED_MEMORY: Duration = Duration::from_secs(60);
 
+/// The public listeners of each worker. One of them lies in the ranges that pools get.
+pub(crate) const LISTENERS: [u16; 2] = [1935, 20013];
+
 /// A node's port table.
 #[derive(Debug)]
 pub(crate) struct Host {
@@ -120,7 +123,7 @@ impl Worker {
             pod_uid: self.pod_uid.clone(),
             boot: self.boot.clone(),
             addresses: vec![format!("10.0.0.{}", self.host + 1).into()],
-            listener_ports: vec![1935, 8080],
+            listener_ports: LISTENERS.to_vec(),
             term: self.term,
             rtmp_port: 1935,
             http_port: 8080,
@@ -162,9 +165,11 @@ impl Worker {
     }
 
     pub(crate) fn beat(&self, host: &Host, sequence: u64) -> Beat {
+        let nobody = StreamRef::new(Uid::from(""), operator_core::ids::Epoch(0));
         let bound = host.sockets.iter().filter_map(|(&(port, _), socket)| match socket {
-            Socket::Media(owner, stream) | Socket::Leak(owner, Some(stream)) if *owner == self.index => {
-                Some((port, stream))
+            Socket::Media(owner, stream) if *owner == self.index => Some((port, stream)),
+            Socket::Leak(owner, stream) if *owner == self.index => {
+                Some((port, stream.as_ref().unwrap_or(&nobody)))
             }
             Socket::Media(..) | Socket::Leak(..) | Socket::Thief => None,
         });

@@ -607,6 +607,7 @@ impl World {
         let watch = &mut target.watches[kind as usize];
         watch.generation += 1;
         watch.listing = true;
+        let stale = stale.filter(|_| !watch.owes_consistent);
         let (incarnation, generation) = (target.incarnation, watch.generation);
         self.after(1, 60, Item::List { replica, incarnation, kind, generation, stale });
     }
@@ -646,6 +647,7 @@ impl World {
         let watch = &mut self.replicas[replica].watches[kind as usize];
         watch.version = version;
         watch.listing = false;
+        watch.owes_consistent = false;
         // What happened since the list was read, or a restore that the watch has yet to notice.
         let missed = self.api.after(kind, version).count().max(1);
         for _ in 0..missed {
@@ -698,6 +700,7 @@ impl World {
             self.replicas[replica].leading = true;
             self.feed(replica, Event::Lead { floor: Term(term) });
             for kind in Kind::ALL {
+                self.replicas[replica].watches[kind as usize].owes_consistent = true;
                 self.relist(replica, kind, None);
             }
         }

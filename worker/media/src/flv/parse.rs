@@ -4,6 +4,10 @@ use bytes::{Buf, Bytes};
 
 use crate::frame::{Codec, Frame, Kind, Sound};
 
+/// Bytes of a decoder configuration. Parameter sets of real encoders are under 1 KiB. It is kept beside the ring and sent to each viewer
+/// by itself, so what it may be is far less than what a picture may.
+pub const CONFIG_BYTES_MAX: usize = 64 * 1024;
+
 /// Why a body is not a frame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -13,6 +17,12 @@ pub enum Error {
         /// `audio` or `video`.
         what: &'static str,
         /// Bytes that were there.
+        length: usize,
+    },
+    /// A decoder configuration that no decoder has.
+    #[error("a decoder configuration of {length} bytes: the most is {max}", max = CONFIG_BYTES_MAX)]
+    Configuration {
+        /// Its bytes.
         length: usize,
     },
     /// A video codec that penstock does not carry.
@@ -68,7 +78,7 @@ pub fn parse_video(body: Bytes) -> Result<Parsed, Error> {
     let [packet] = rest.take()?;
     let cts_ms = rest.composition()?;
     Ok(match packet {
-        0 => video(codec, Kind::Config, 0, rest.bytes),
+        0 => config(codec, rest.bytes)?,
         1 => video(codec, coded_kind(frame_type), cts_ms, rest.bytes),
         _ => Parsed::Nothing,
     })
@@ -89,7 +99,7 @@ fn parse_enhanced_video(frame_type: u8, packet: u8, mut rest: Rest) -> Result<Pa
         other => return Err(Error::VideoCodec { codec: four_cc(other) }),
     };
     Ok(match packet {
-        0 => video(codec, Kind::Config, 0, rest.bytes),
+        0 => config(codec, rest.bytes)?,
         1 => {
             let cts_ms = rest.composition()?;
             video(codec, coded_kind(frame_type), cts_ms, rest.bytes)
@@ -121,7 +131,7 @@ pub fn parse_audio(body: Bytes) -> Result<Parsed, Error> {
         10 => {
             let [packet] = rest.take()?;
             return Ok(match packet {
-                0 => audio(Codec::Aac, Kind::Config, rest.bytes),
+                0 => config(Codec::Aac, rest.bytes)?,
                 1 => audio(Codec::Aac, Kind::Key, rest.bytes),
                 _ => Parsed::Nothing,
             });
@@ -138,7 +148,7 @@ fn parse_enhanced_audio(packet: u8, mut rest: Rest) -> Result<Parsed, Error> {
     }
     let four_cc_bytes = rest.take()?;
     Ok(match (&four_cc_bytes, packet) {
-        (b"mp4a", 0) => audio(Codec::Aac, Kind::Config, rest.bytes),
+        (b"mp4a", 0) => config(Codec::Aac, rest.bytes)?,
         (b"mp4a", 1) => audio(Codec::Aac, Kind::Key, rest.bytes),
         (b".mp3", 1) => match mp3_sound(&rest.bytes) {
             Some(sound) => audio(Codec::Mp3(sound), Kind::Key, rest.bytes),
@@ -147,6 +157,14 @@ fn parse_enhanced_audio(packet: u8, mut rest: Rest) -> Result<Parsed, Error> {
         (b"mp4a" | b".mp3", _) => Parsed::Nothing,
         (other, _) => return Err(Error::AudioCodec { codec: four_cc(other) }),
     })
+}
+
+fn config(codec: Codec, payload: Bytes) -> Result<Parsed, Error> {
+    let length = payload.len();
+    if length > CONFIG_BYTES_MAX {
+        return Err(Error::Configuration { length });
+    }
+    Ok(video(codec, Kind::Config, 0, payload))
 }
 
 fn video(codec: Codec, kind: Kind, cts_ms: i32, payload: Bytes) -> Parsed {

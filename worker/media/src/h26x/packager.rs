@@ -84,6 +84,8 @@ impl Packager {
             payload.put_u32(nal.len() as u32);
             payload.extend_from_slice(nal);
         }
+        // What was left out, filler above all, may have been most of it: a frame is counted by its length.
+        payload.shrink_to_fit();
         let kind = if key || (recovery && intra) { Kind::Key } else { Kind::Inter };
         slices.then(|| (kind, payload.into()))
     }

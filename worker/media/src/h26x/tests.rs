@@ -111,6 +111,19 @@ fn pictures_leave_out_what_has_its_own_place() {
 }
 
 #[test]
+fn a_picture_takes_no_more_room_than_its_length() {
+    // Filler, and NAL units so short that their lengths take more than their start codes did.
+    let filler = [&[12u8][..], &[0xff; 100_000]].concat();
+    let stuffed = stream([&[0x65, 0x88, 1][..], &filler]);
+    let tiny = [0, 0, 1, 0x65].repeat(10_000);
+    for bytes in [stuffed, [&stream([&[0x65, 0x88, 1][..]])[..], &tiny].concat()] {
+        let (_, payload) = Packager::new(Codec::H264).package(&bytes).picture.expect("a picture");
+        let length = payload.len();
+        assert_eq!(Vec::from(payload).capacity(), length);
+    }
+}
+
+#[test]
 fn sets_that_are_cut_or_too_many_are_told_and_bear_no_record() {
     for (codec, sets) in [(Codec::H264, &H264_SETS[..]), (Codec::H265, &H265_SETS[..])] {
         for set in sets {

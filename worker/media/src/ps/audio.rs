@@ -23,6 +23,8 @@ pub(super) struct Audio {
     /// Where the packet begins in `bytes`.
     begin: usize,
     stamp: Option<Stamp>,
+    /// The packet is beyond the bound: the rest of it is only searched for its end.
+    is_too_big: bool,
     form: Option<Form>,
     /// The time of the ADTS frame that `bytes` begin with, where it is cut.
     carried: Option<Stamp>,
@@ -50,6 +52,7 @@ impl Audio {
     pub(super) fn begin(&mut self, stamp: Stamp) {
         self.begin = self.bytes.len();
         self.stamp = Some(stamp);
+        self.is_too_big = false;
     }
 
     /// True between [`Audio::begin`] and [`Audio::finish`].
@@ -60,17 +63,28 @@ impl Audio {
     /// Bytes of the packet. Where its length is unstated, a start code of the system layer ends it: the number of bytes at the
     /// end that are not the packet's is returned.
     pub(super) fn push(&mut self, bytes: &[u8], end: End, counters: &mut Counters) -> usize {
-        let room = (self.begin + SOUND_BYTES_MAX).saturating_sub(self.bytes.len());
-        if bytes.len() > room {
-            counters.drop(Dropped::Overflow, 1);
-            self.damage();
-            return 0;
-        }
         let from = self.bytes.len().saturating_sub(3).max(self.begin);
         self.bytes.extend_from_slice(bytes);
-        match end {
+        let foreign = match end {
             End::Counted => 0,
             End::Unstated => self.cut_at_unit(from),
+        };
+        self.keep_bounds(counters);
+        foreign
+    }
+
+    /// Drops a packet that is too big, but for a cut start code at its end.
+    fn keep_bounds(&mut self, counters: &mut Counters) {
+        let packet = &self.bytes[self.begin..];
+        let cut = (1..=3).rev().find(|&cut| packet.ends_with(&[0, 0, 1][..cut])).unwrap_or(0);
+        let sure = packet.len() - cut;
+        if sure > SOUND_BYTES_MAX && !self.is_too_big {
+            counters.drop(Dropped::Overflow, 1);
+            self.is_too_big = true;
+        }
+        if self.is_too_big {
+            self.bytes.drain(..self.begin + sure);
+            (self.begin, self.carried) = (0, None);
         }
     }
 
@@ -92,12 +106,16 @@ impl Audio {
         self.bytes.clear();
         self.begin = 0;
         self.stamp = None;
+        self.is_too_big = false;
         self.carried = None;
     }
 
     /// The PES packet is whole.
     pub(super) fn finish(&mut self, stated: Stated, counters: &mut Counters, mut emit: impl FnMut(Frame)) {
         let Some(stamp) = self.stamp.take() else { return };
+        if self.is_too_big {
+            return self.damage();
+        }
         let fresh = &self.bytes[self.begin..];
         let form = match (self.form, stated) {
             // An ADTS chain is no accident, whatever the map says.

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::audio::{Audio, End};
-use super::limits::{MAP_BYTES_MAX, PICTURE_WAIT};
+use super::limits::{MAP_BYTES_MAX, PICTURE_WAIT, STEP_BYTES};
 use super::map::{Map, Stated};
 use super::unit::{self, Head, Pes};
 use super::video::{AccessUnit, Mark, Sign, Video};
@@ -220,7 +220,7 @@ impl Demux {
         }
     }
 
-    /// Collects the head of a unit and acts on it.
+    /// Collects the head of a unit, and not a byte more, and acts on it.
     fn head<'a>(&mut self, mut input: &'a [u8], rtp: i64, counters: &mut Counters) -> &'a [u8] {
         loop {
             match unit::head(&self.head) {
@@ -252,10 +252,22 @@ impl Demux {
                 self.refuse("MPEG-1 system stream");
                 self.search_in(&bytes[1..], rtp, counters);
             }
-            Head::Pack { .. } => self.sign(Sign::Pack, counters),
-            Head::Map { .. } => self.take_map(&bytes),
-            Head::Skip { body, .. } => self.state = after(body, 0, State::Skip),
-            Head::Pes(pes) => self.begin_pes(&pes, rtp, counters),
+            Head::Pack { bytes: length } => {
+                debug_assert_eq!(bytes.len(), length);
+                self.sign(Sign::Pack, counters);
+            }
+            Head::Map { bytes: length } => {
+                debug_assert_eq!(bytes.len(), length);
+                self.take_map(&bytes);
+            }
+            Head::Skip { bytes: length, body } => {
+                debug_assert_eq!(bytes.len(), length);
+                self.state = after(body, 0, State::Skip);
+            }
+            Head::Pes(pes) => {
+                debug_assert_eq!(bytes.len(), pes.bytes);
+                self.begin_pes(&pes, rtp, counters);
+            }
         }
     }
 
@@ -264,8 +276,9 @@ impl Demux {
     fn overrun(&mut self, bytes: &[u8], rtp: i64, counters: &mut Counters) {
         if self.video.is_open() {
             counters.drop(Dropped::Malformed, 1);
+            // Four bytes at most: a unit's head that begins among them takes of them only what it needs.
             let rest = self.video(bytes, None, counters);
-            self.head.extend_from_slice(rest);
+            self.take(rest, rtp, counters);
         } else {
             self.search_in(bytes, rtp, counters);
         }
@@ -317,7 +330,7 @@ impl Demux {
     }
 
     fn video<'a>(&mut self, input: &'a [u8], left: Option<usize>, counters: &mut Counters) -> &'a [u8] {
-        let (payload, rest) = input.split_at(left.unwrap_or(input.len()).min(input.len()));
+        let (payload, rest) = input.split_at(left.unwrap_or(input.len()).min(input.len()).min(STEP_BYTES));
         let mut whole = Vec::new();
         self.fresh = true;
         let foreign = self.video.push(payload, counters, &mut whole);
@@ -337,7 +350,7 @@ impl Demux {
     }
 
     fn audio<'a>(&mut self, input: &'a [u8], left: Option<usize>, counters: &mut Counters) -> &'a [u8] {
-        let (payload, rest) = input.split_at(left.unwrap_or(input.len()).min(input.len()));
+        let (payload, rest) = input.split_at(left.unwrap_or(input.len()).min(input.len()).min(STEP_BYTES));
         let end = if left.is_some() { End::Counted } else { End::Unstated };
         let foreign = self.audio.push(payload, end, counters);
         if foreign > 0 {

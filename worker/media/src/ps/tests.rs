@@ -1,6 +1,7 @@
 //! Two ends: what the muxer makes, cut in all ways, comes out of the demultiplexer as it went in.
 
 pub(crate) mod camera;
+mod cuts;
 
 use std::time::Duration;
 

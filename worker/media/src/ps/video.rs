@@ -124,8 +124,17 @@ impl Video {
         whole: &mut Vec<AccessUnit>,
     ) -> usize {
         self.bytes.extend_from_slice(bytes);
-        while let Some(at) = start_code(&self.bytes, self.scanned) {
-            self.scanned = at;
+        loop {
+            let found = start_code(&self.bytes, self.scanned);
+            // A start code may be cut: the last two bytes are looked at again.
+            let open = || self.scanned.max(self.bytes.len().saturating_sub(2));
+            self.scanned = found.unwrap_or_else(open);
+            // Before the next NAL unit, so that it doesn't matter with how many others that came.
+            self.keep_bounds(counters);
+            if found.is_none() {
+                return 0;
+            }
+            let at = self.scanned;
             if unit::is_start(&self.bytes[at..]) {
                 let foreign = self.bytes.len() - at;
                 self.bytes.truncate(at);
@@ -138,10 +147,6 @@ impl Video {
                 return 0;
             }
         }
-        // A start code may be cut: its first two bytes are looked at again.
-        self.scanned = self.scanned.max(self.bytes.len().saturating_sub(2));
-        self.keep_bounds(counters);
-        0
     }
 
     /// True when there is a picture that could be whole.
@@ -309,14 +314,16 @@ impl Video {
         }
     }
 
-    /// Drops what no picture needs, but for a cut start code; drops a picture that is too big.
+    /// Drops what no picture needs of the bytes before `scanned`; drops a picture that is too big.
     fn keep_bounds(&mut self, counters: &mut Counters) {
         match self.state {
             State::Open if self.codec.is_some() => {
-                if self.bytes.len() > ACCESS_UNIT_BYTES_MAX {
+                if self.scanned > ACCESS_UNIT_BYTES_MAX {
                     counters.drop(Dropped::Overflow, 1);
+                    let rest = self.bytes.split_off(self.scanned);
                     self.bytes.clear();
                     self.damage(counters);
+                    self.bytes = rest;
                 }
             }
             State::Closed => self.drop_rest(self.scanned, counters),

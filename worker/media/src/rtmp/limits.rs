@@ -40,6 +40,10 @@ pub const CHUNK_SIZE_MAX: u32 = 0xff_ffff;
 /// not a client.
 pub const TRANSMIT_BYTES_MAX: usize = 64 * 1024;
 
+/// A player may ask for [`TRANSMIT_BYTES_MAX`] of replies in this time, whether it reads them or not: they wait behind media, where
+/// nobody knows whose they are. Pings and pauses of a person at the keys are a hundredth of it.
+pub const PLAYER_REPLIES_TIME: Duration = Duration::from_secs(60);
+
 /// Events waiting to be polled after one `receive`. 64 KiB of the shortest real media, G.711 in 20 ms pieces, is 400 frames.
 pub const EVENTS_MAX: usize = 8 * 1024;
 

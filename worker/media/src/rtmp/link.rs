@@ -1,11 +1,13 @@
 //! What both ends do below commands and media: chunks, control messages, acknowledgements, and the bytes to be sent.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 
 use super::amf0::Writer;
 use super::chunk::{Bounds, Message, Reader};
 use super::command::{kind, user_control};
-use super::limits::{ACK_WINDOW_BYTES, TRANSMIT_BYTES_MAX};
+use super::limits::{ACK_WINDOW_BYTES, PLAYER_REPLIES_TIME, TRANSMIT_BYTES_MAX};
 use super::pack::{Header, put_frame, put_message};
 use super::{CHUNK_SIZE, Error};
 use crate::frame::Frame;
@@ -77,7 +79,7 @@ impl Link {
 
     /// Fails when the peer makes us answer more than it reads.
     pub(super) fn check_waiting(&self) -> Result<(), Error> {
-        let pending = self.out.len();
+        let pending = self.waiting();
         if pending > TRANSMIT_BYTES_MAX { Err(Error::RepliesUnread { pending }) } else { Ok(()) }
     }
 
@@ -86,6 +88,11 @@ impl Link {
             self.acknowledged = self.received;
             self.control(kind::ACKNOWLEDGEMENT, self.received);
         }
+    }
+
+    /// Bytes that wait to be sent.
+    pub(super) fn waiting(&self) -> usize {
+        self.out.len()
     }
 
     /// All bytes that wait to be sent.
@@ -161,6 +168,29 @@ impl Link {
     fn message(&mut self, chunk_stream: u8, kind: u8, message_stream: u32, body: &[u8]) {
         let header = Header { chunk_stream, kind, message_stream, timestamp: 0 };
         put_message(&mut self.out, header, [body, &[]], self.chunk_size);
+    }
+}
+
+/// What a player was answered of late.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Replies {
+    since: Duration,
+    bytes: usize,
+}
+
+impl Replies {
+    /// These were handed out.
+    pub(super) fn count(&mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    /// Fails when a player asks for more than one does.
+    pub(super) fn check(&mut self, link: &Link, now: Duration) -> Result<(), Error> {
+        if now.saturating_sub(self.since) >= PLAYER_REPLIES_TIME {
+            *self = Replies { since: now, bytes: 0 };
+        }
+        let pending = self.bytes.saturating_add(link.waiting());
+        if pending > TRANSMIT_BYTES_MAX { Err(Error::RepliesUnread { pending }) } else { Ok(()) }
     }
 }
 

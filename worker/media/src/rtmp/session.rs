@@ -16,7 +16,7 @@ use bytes::Bytes;
 use super::chunk::{Bounds, Message};
 use super::command::{Command, amf0_body, kind, user_control};
 use super::handshake::{Handshake, Progress};
-use super::link::{Link, announce, status};
+use super::link::{Link, Replies, announce, status};
 use super::pack::MESSAGE_STREAM;
 use super::request::Connected;
 use super::status::{PlayRefusal, PublishEnd, PublishRefusal};
@@ -70,6 +70,8 @@ pub enum Leave {
 pub struct Session {
     phase: Phase,
     link: Link,
+    /// From the request to play on.
+    replies: Replies,
     connected: Connected,
     clock: Clock,
     events: VecDeque<Event>,
@@ -101,6 +103,7 @@ impl Session {
         Session {
             phase: Phase::Handshake(Handshake::server(config.seed)),
             link: Link::new(Bounds::COMMANDS),
+            replies: Replies::default(),
             connected: Connected::default(),
             clock: Clock::default(),
             events: VecDeque::new(),
@@ -128,8 +131,9 @@ impl Session {
             && let Some(message) = self.link.read(&mut input)?
         {
             self.take_message(message)?;
+            self.check_replies(now)?;
         }
-        self.link.check_waiting()
+        self.check_replies(now)
     }
 
     /// What the bytes meant, one a call.
@@ -139,7 +143,11 @@ impl Session {
 
     /// Bytes for the peer.
     pub fn poll_transmit(&mut self) -> Option<Bytes> {
-        self.link.take()
+        let bytes = self.link.take()?;
+        if self.plays() {
+            self.replies.count(bytes.len());
+        }
+        Some(bytes)
     }
 
     /// When `timeout` must be called. None once publish or play was asked for: from there the hub's own limits hold.
@@ -201,7 +209,7 @@ impl Session {
     /// The small form for the rest of a play. What `poll_transmit` has not handed out yet, the viewer's will.
     pub fn into_viewer(self) -> Viewer {
         let stopped = matches!(self.phase, Phase::Ended);
-        Viewer::new(self.link, stopped.then_some(ViewerEvent::Stop))
+        Viewer::new(self.link, self.replies, stopped.then_some(ViewerEvent::Stop))
     }
 
     fn end(&mut self, code: &str, description: &str) {
@@ -216,14 +224,37 @@ impl Session {
     fn take_message(&mut self, message: Message) -> Result<(), Error> {
         match message.kind {
             kind::COMMAND_AMF0 | kind::COMMAND_AMF3 => {
+                // A publisher's media may be longer, its commands not.
+                let (length, max) = (message.payload.len(), limits::COMMAND_BYTES_MAX);
+                if length > max {
+                    return Err(Error::MessageSize { chunk_stream: message.chunk_stream, length, max });
+                }
                 self.take_command(Command::parse(message.kind, &message.payload)?)
             }
             kind::AUDIO | kind::VIDEO | kind::DATA_AMF0 | kind::DATA_AMF3 if self.publishes() => {
-                self.take_media(message.kind, message.timestamp, message.payload)
+                let held = message.payload.len();
+                self.take_media(message.kind, message.timestamp, message.payload, held)
             }
             kind::AGGREGATE if self.publishes() => self.take_aggregate(message),
             // Media of one who may not publish, shared objects, set buffer length: nothing that a server answers.
             _ => Ok(()),
+        }
+    }
+
+    /// A publisher's replies wait in the link until the caller has sent those before; a player's are taken at once.
+    fn check_replies(&mut self, now: Duration) -> Result<(), Error> {
+        if self.plays() { self.replies.check(&self.link, now) } else { self.link.check_waiting() }
+    }
+
+    fn plays(&self) -> bool {
+        match self.phase {
+            Phase::PlayAsked | Phase::Playing => true,
+            Phase::Handshake(_)
+            | Phase::Connect
+            | Phase::Connected
+            | Phase::PublishAsked
+            | Phase::Publishing
+            | Phase::Ended => false,
         }
     }
 
@@ -242,16 +273,18 @@ impl Session {
     /// Several FLV tags in one message (§7.1.6); their timestamps count from the message's.
     fn take_aggregate(&mut self, message: Message) -> Result<(), Error> {
         let mut payload = message.payload;
+        let held = payload.len();
         let mut first = None;
         while let Some(tag) = flv::split_tag(&mut payload) {
             let first = *first.get_or_insert(tag.timestamp);
             let timestamp = message.timestamp.wrapping_add(tag.timestamp.wrapping_sub(first));
-            self.take_media(tag.kind, timestamp, tag.body)?;
+            self.take_media(tag.kind, timestamp, tag.body, held)?;
         }
         Ok(())
     }
 
-    fn take_media(&mut self, kind: u8, timestamp: u32, body: Bytes) -> Result<(), Error> {
+    /// Takes a body that is a part of a message of `held` bytes.
+    fn take_media(&mut self, kind: u8, timestamp: u32, body: Bytes, held: usize) -> Result<(), Error> {
         let parsed = match kind {
             kind::AUDIO => flv::parse_audio(body),
             kind::VIDEO => flv::parse_video(body),
@@ -274,6 +307,10 @@ impl Session {
                     Kind::Config => self.clock.latest().unwrap_or(timestamp.into()),
                     Kind::Key | Kind::Inter => self.clock.unroll(timestamp),
                 };
+                // A small part would hold the whole for as long as it is in a ring, and be counted as a small part.
+                if frame.payload.len() < held / 2 {
+                    frame.payload = Bytes::copy_from_slice(&frame.payload);
+                }
                 Event::Frame(frame)
             }
             Ok(Parsed::Multitrack) => Event::Leave(Leave::Multitrack),

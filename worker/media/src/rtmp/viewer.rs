@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::chunk::Bounds;
 use super::command::{Command, kind, user_control};
-use super::link::Link;
+use super::link::{Link, Replies};
 use super::pack::MESSAGE_STREAM;
 use super::{Error, PlayEnd};
 
@@ -25,20 +25,20 @@ pub enum ViewerEvent {
 #[derive(Debug)]
 pub struct Viewer {
     link: Link,
+    replies: Replies,
     /// The last thing it asked for. Who asks twice before anybody looked means the second.
     event: Option<ViewerEvent>,
 }
 
 impl Viewer {
-    pub(super) fn new(mut link: Link, event: Option<ViewerEvent>) -> Self {
+    pub(super) fn new(mut link: Link, replies: Replies, event: Option<ViewerEvent>) -> Self {
         link.set_bounds(Bounds::VIEWER);
-        Viewer { link, event }
+        Viewer { link, replies, event }
     }
 
     /// Takes what the peer sent, in pieces of any size.
     pub fn receive(&mut self, mut input: Bytes, now: Duration) -> Result<(), Error> {
         // A player owes us nothing, so there is no deadline of its own: a dead one shows when media can't be sent.
-        let _ = now;
         while let Some(message) = self.link.read(&mut input)? {
             match message.kind {
                 kind::COMMAND_AMF0 | kind::COMMAND_AMF3 => {
@@ -46,9 +46,9 @@ impl Viewer {
                 }
                 _ => {}
             }
-            self.link.check_waiting()?;
+            self.replies.check(&self.link, now)?;
         }
-        Ok(())
+        self.replies.check(&self.link, now)
     }
 
     /// What the bytes meant, one a call.
@@ -58,7 +58,7 @@ impl Viewer {
 
     /// Bytes for the peer. Put them between packed frames, never inside one.
     pub fn poll_transmit(&mut self) -> Option<Bytes> {
-        self.link.take()
+        self.link.take().inspect(|bytes| self.replies.count(bytes.len()))
     }
 
     /// Tells the player that it is over, and why; then close the connection.

@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::Source;
 use super::limits::{CANDIDATE_BYTES_MAX, CANDIDATE_PACKETS_MAX, CANDIDATES_MAX};
 use super::packet::Packet;
@@ -91,7 +93,9 @@ impl Candidate {
         }
     }
 
-    fn put(&mut self, packet: Packet, now: Duration) -> i64 {
+    fn put(&mut self, mut packet: Packet, now: Duration) -> i64 {
+        // A slice would hold all that it was read with, which is not counted.
+        packet.payload = Bytes::copy_from_slice(&packet.payload);
         let number = match self.source {
             Source::Datagrams(_) => self.numbers.next(u64::from(packet.sequence)),
             Source::Connection(_) => {

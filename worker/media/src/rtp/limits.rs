@@ -19,7 +19,7 @@ pub const BACK_MAX: i64 = 100;
 /// So many packets one behind another, far from the others, are a sender that began anew.
 pub const RESTART_PACKETS: usize = 4;
 /// Numbers of lost packets that are remembered, to tell late ones from repeated ones.
-pub const LOST_MAX: usize = 4096;
+pub const LOST_MAX: i64 = 4096;
 
 /// Connections that wait beside the holder (design §7); senders of datagrams likewise.
 pub const CANDIDATES_MAX: usize = 4;
@@ -34,8 +34,12 @@ pub const CANDIDATE_WAIT: Duration = Duration::from_secs(10);
 /// Stragglers behind a goodbye are not a new sender for so long.
 pub const BYE_WAIT: Duration = Duration::from_secs(1);
 
-/// Bytes of a connection that are looked through for the first packet: one of the greatest size, and the head of the next.
-pub const DEFRAME_BYTES_MAX: usize = 2 + 65_535 + 16;
+/// Bytes of a connection that are looked through for the first packet: one of the greatest size behind its prefix of 4, the
+/// prefix and head of the next, and what is looked at before the front is dropped.
+pub const DEFRAME_BYTES_MAX: usize = 4 + 65_535 + 4 + 16 + DEFRAME_SWEEP_BYTES;
+/// Bytes looked at before those that can't be of a packet are dropped: few beside what is held, many beside what that costs, a
+/// look at each guess.
+pub const DEFRAME_SWEEP_BYTES: usize = 1024;
 /// Possible packets among them that are remembered until their end is seen.
 pub const DEFRAME_GUESSES_MAX: usize = 256;
 

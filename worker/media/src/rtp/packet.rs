@@ -1,5 +1,7 @@
 //! The RTP packet (RFC 3550 §5.1).
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 /// A packet's head, and its payload without padding.
@@ -28,7 +30,7 @@ pub const HEAD_BYTES: usize = 12;
 pub struct NotRtp;
 
 impl Packet {
-    /// Reads a datagram or a framed packet. The payload shares its bytes.
+    /// Reads a datagram or a framed packet. The payload shares its bytes where it is most of them.
     pub fn parse(bytes: &Bytes) -> Result<Packet, NotRtp> {
         let head = bytes.first_chunk::<HEAD_BYTES>().ok_or(NotRtp)?;
         let &[flags, kind, s0, s1, t0, t1, t2, t3, i0, i1, i2, i3] = head;
@@ -48,7 +50,7 @@ impl Packet {
             sequence: u16::from_be_bytes([s0, s1]),
             timestamp: u32::from_be_bytes([t0, t1, t2, t3]),
             ssrc: u32::from_be_bytes([i0, i1, i2, i3]),
-            payload: bytes.slice(begin..end),
+            payload: part(bytes, begin..end),
         })
     }
 
@@ -62,6 +64,11 @@ impl Packet {
         bytes.extend_from_slice(&self.payload);
         bytes.into()
     }
+}
+
+/// A part of a packet that counts as its own length: one much smaller than the packet would hold all of it.
+fn part(bytes: &Bytes, range: Range<usize>) -> Bytes {
+    if range.len() < bytes.len() / 2 { Bytes::copy_from_slice(&bytes[range]) } else { bytes.slice(range) }
 }
 
 /// True where RTCP came to a port of RTP (RFC 5761 §4): its packet types are 192 to 223.
@@ -121,6 +128,22 @@ mod tests {
             payload: Bytes::from_static(b"PS"),
         };
         assert_eq!(Packet::parse(&packet.to_bytes()), Ok(packet));
+    }
+
+    #[test]
+    fn a_small_payload_does_not_hold_its_packet() {
+        // An extension of 300 words, or padding of 255 bytes.
+        let extended = [&unhex("9060 0001 00000002 0bebc201 bede012c")[..], &[0; 1200], b"media"].concat();
+        let padded = [&unhex("a060 0001 00000002 0bebc201")[..], b"media", &[255; 255]].concat();
+        for bytes in [extended, padded] {
+            let bytes = Bytes::from(bytes);
+            let packet = Packet::parse(&bytes).expect("a packet");
+            assert_eq!(packet.payload, "media");
+            assert!(bytes.is_unique());
+        }
+        let whole = Bytes::from(unhex("8060 0001 00000002 0bebc201 000001ba 000001ba 000001ba"));
+        let packet = Packet::parse(&whole).expect("a packet");
+        assert!(!whole.is_unique() && packet.payload.len() == 12, "what is most of it is shared");
     }
 
     #[test]

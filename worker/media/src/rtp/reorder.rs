@@ -1,6 +1,7 @@
 //! Datagrams in the order of their sequence numbers: a buffer bounded in packets, bytes and time.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::time::Duration;
 
 use super::limits::{
@@ -32,7 +33,7 @@ pub struct Reorder {
     held: BTreeMap<i64, (Packet, Duration)>,
     bytes: usize,
     /// Numbers that were given up.
-    lost: BTreeSet<i64>,
+    lost: Lost,
     /// Packets far from the others that follow each other.
     strays: Vec<(Packet, Duration)>,
     ready: VecDeque<Ordered>,
@@ -46,13 +47,13 @@ impl Reorder {
         let oldest = self.next.or_else(|| self.held.keys().next().copied());
         let step = number.wrapping_sub(self.highest);
         let is_far = oldest.is_some_and(|oldest| number < oldest - BACK_MAX) || step > AHEAD_MAX;
-        if oldest.is_some() && is_far && !self.lost.contains(&number) {
+        if oldest.is_some() && is_far && !self.lost.contains(number) {
             self.stray(packet, now, counters);
             return;
         }
         self.clear_strays(counters);
         if self.next.is_some_and(|next| number < next) {
-            let reason = if self.lost.remove(&number) { Dropped::Late } else { Dropped::Duplicate };
+            let reason = if self.lost.remove(number) { Dropped::Late } else { Dropped::Duplicate };
             counters.drop(reason, 1);
             return;
         }
@@ -115,10 +116,7 @@ impl Reorder {
             let missing = first.wrapping_sub(next);
             counters.drop(Dropped::Lost, missing as u64);
             self.ready.push_back(Ordered::Gap(missing as u64));
-            self.lost.extend(next..first);
-            while self.lost.len() > LOST_MAX {
-                self.lost.pop_first();
-            }
+            self.lost.push(next..first);
         }
         self.next = Some(first);
         self.hand_out();
@@ -163,6 +161,60 @@ impl Reorder {
     fn clear_strays(&mut self, counters: &mut Counters) {
         counters.drop(Dropped::Late, self.strays.len() as u64);
         self.strays.clear();
+    }
+}
+
+/// Numbers that were given up, the newest [`LOST_MAX`] of them. As ranges: a sender that leaves out 3000 numbers with each packet
+/// would make its packets cost as much.
+#[derive(Debug, Default)]
+struct Lost {
+    /// Rising, without empty ones.
+    ranges: VecDeque<Range<i64>>,
+    count: i64,
+}
+
+impl Lost {
+    /// Adds numbers above all others.
+    fn push(&mut self, numbers: Range<i64>) {
+        if numbers.is_empty() {
+            return;
+        }
+        self.count += numbers.end - numbers.start;
+        self.ranges.push_back(numbers);
+        while self.count > LOST_MAX
+            && let Some(oldest) = self.ranges.front_mut()
+        {
+            let forgotten = (self.count - LOST_MAX).min(oldest.end - oldest.start);
+            oldest.start += forgotten;
+            self.count -= forgotten;
+            if oldest.is_empty() {
+                self.ranges.pop_front();
+            }
+        }
+    }
+
+    fn position(&self, number: i64) -> Option<usize> {
+        let at = self.ranges.partition_point(|range| range.end <= number);
+        self.ranges.get(at).filter(|range| range.contains(&number)).map(|_| at)
+    }
+
+    fn contains(&self, number: i64) -> bool {
+        self.position(number).is_some()
+    }
+
+    /// Takes a number out; false where it wasn't there.
+    fn remove(&mut self, number: i64) -> bool {
+        let Some(at) = self.position(number) else { return false };
+        let above = number + 1..self.ranges[at].end;
+        self.ranges[at].end = number;
+        if !above.is_empty() {
+            self.ranges.insert(at + 1, above);
+        }
+        if self.ranges[at].is_empty() {
+            self.ranges.remove(at);
+        }
+        self.count -= 1;
+        true
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::limits::{DEFRAME_BYTES_MAX, DEFRAME_GUESSES_MAX};
+use super::limits::{DEFRAME_GUESSES_MAX, DEFRAME_SWEEP_BYTES};
 use super::packet::{HEAD_BYTES, is_rtcp};
 use crate::dropped::{Counters, Dropped};
 
@@ -20,6 +20,8 @@ pub struct Deframer {
     state: State,
     /// Where in the search the next look is taken, from the front of the buffer.
     looked: usize,
+    /// Bytes looked at since the front was last dropped.
+    unswept: usize,
     /// What may be packets, by where they end.
     guesses: BTreeMap<usize, Guess>,
 }
@@ -41,6 +43,8 @@ struct Guess {
 
 /// Bytes of a packet that are looked at in the search: its head, and a start code as payload.
 const LOOK_BYTES: usize = HEAD_BYTES + 4;
+/// The bytes before a packet: those of RTSP's interleaving are more.
+const PREFIX_BYTES_MAX: usize = 4;
 /// The shortest RTCP packet that says something.
 const RTCP_BYTES_MIN: usize = 8;
 
@@ -52,6 +56,7 @@ impl Deframer {
             buffer: BytesMut::new(),
             state: State::Searching,
             looked: 0,
+            unswept: 0,
             guesses: BTreeMap::new(),
         }
     }
@@ -77,7 +82,7 @@ impl Deframer {
                     Step::Lost => {
                         counters.drop(Dropped::Malformed, 1);
                         self.state = State::Searching;
-                        (self.looked, self.guesses) = (0, BTreeMap::new());
+                        (self.looked, self.unswept, self.guesses) = (0, 0, BTreeMap::new());
                     }
                 },
             }
@@ -134,13 +139,18 @@ impl Deframer {
                     self.begin(before.unwrap_or(at), counters);
                     return true;
                 }
-                if self.guesses.len() < DEFRAME_GUESSES_MAX {
-                    self.guesses.insert(at + length, Guess { begin: at, ssrc, sequence });
+                if self.guesses.len() >= DEFRAME_GUESSES_MAX {
+                    self.forget_older_half();
                 }
+                self.guesses.insert(at + length, Guess { begin: at, ssrc, sequence });
             }
             self.looked += 1;
+            self.forget_unfollowed();
+            self.unswept += 1;
+            if self.unswept == DEFRAME_SWEEP_BYTES {
+                self.sweep(counters);
+            }
         }
-        self.forget(counters);
         false
     }
 
@@ -162,21 +172,30 @@ impl Deframer {
         self.guesses.clear();
     }
 
-    /// Keeps the bound: what no packet can begin in any more is dropped.
-    fn forget(&mut self, counters: &mut Counters) {
-        let mut surplus = self.buffer.len().saturating_sub(DEFRAME_BYTES_MAX);
-        if surplus == 0 && self.guesses.len() < DEFRAME_GUESSES_MAX {
-            return;
+    /// Forgets what ended so far back that no packet can follow it any more. This and the next depend on where the search is,
+    /// never on how many bytes came at once.
+    fn forget_unfollowed(&mut self) {
+        while let Some((&end, _)) = self.guesses.first_key_value()
+            && end + PREFIX_BYTES_MAX < self.looked
+        {
+            self.guesses.pop_first();
         }
-        // What ended before here was followed by nothing.
-        self.guesses = self.guesses.split_off(&self.looked.saturating_sub(4));
-        if self.guesses.len() > DEFRAME_GUESSES_MAX / 2 {
-            // A full list is noise: the newer half is as good as all.
-            let mut begins: Vec<usize> = self.guesses.values().map(|guess| guess.begin).collect();
-            begins.sort_unstable();
-            surplus = surplus.max(begins[begins.len() / 2] - 2);
-        }
-        let surplus = surplus.min(self.looked.saturating_sub(2));
+    }
+
+    /// A full list is noise: the newer half is as good as all.
+    fn forget_older_half(&mut self) {
+        let mut begins: Vec<usize> = self.guesses.values().map(|guess| guess.begin).collect();
+        begins.sort_unstable();
+        let middle = begins[begins.len() / 2];
+        self.guesses.retain(|_, guess| guess.begin >= middle);
+    }
+
+    /// Drops the bytes that no packet can begin with any more.
+    fn sweep(&mut self, counters: &mut Counters) {
+        self.unswept = 0;
+        let begins = self.guesses.values().map(|guess| guess.begin);
+        let first = begins.min().unwrap_or(self.looked).min(self.looked);
+        let surplus = first.saturating_sub(PREFIX_BYTES_MAX).min(self.buffer.len());
         if surplus == 0 {
             return;
         }
@@ -185,7 +204,6 @@ impl Deframer {
         self.looked -= surplus;
         let guesses = std::mem::take(&mut self.guesses).into_iter();
         self.guesses = guesses
-            .filter(|(_, guess)| guess.begin >= surplus + 2)
             .map(|(end, guess)| (end - surplus, Guess { begin: guess.begin - surplus, ..guess }))
             .collect();
     }

@@ -164,6 +164,23 @@ fn viewers_begin_when_it_is_known_which_tracks_come() {
     );
 }
 
+/// facts/clients.md 5: players that run get nothing of it; those who come later are told.
+#[test]
+fn metadata_that_comes_late_disturbs_no_player() {
+    check(
+        OnDuplicate::Reject,
+        "pub cfg asc key snd @40 meta @80 pic meta",
+        "cfg: #0 5000 tracks=H264
+         asc: #1 5000 tracks=H264+AAC
+         key: #2 5000 live=true opened
+         snd: #3 5000
+         meta: Known tracks=H264+AAC
+         pic: #4 5080
+         meta: Known
+         start Some((2, 5))",
+    );
+}
+
 #[test]
 fn a_holder_that_is_heard_keeps_its_path() {
     check(
@@ -239,6 +256,21 @@ fn each_wait_for_a_publisher_ends() {
          @90000: at 24000 ended 2 PublisherNeverStarted at 39000 over
          start None",
     );
+}
+
+#[test]
+fn a_frame_holds_at_most_twice_what_it_counts() {
+    let mut stream = Stream::new(policy(OnDuplicate::Reject), 0, 0, Duration::ZERO, Budget::new(1 << 20));
+    let token = stream.publish(Duration::ZERO).unwrap();
+    // A publisher's read buffer has 64 KiB.
+    for (length, is_shared) in [(1, false), (COPIED_BYTES_MAX, false), (COPIED_BYTES_MAX + 1, true)] {
+        let read = Bytes::from(vec![0; 64 << 10]);
+        let payload = read.slice(..length);
+        let frame = Frame { codec: Codec::H264, kind: Kind::Key, dts_ms: 0, cts_ms: 0, payload };
+        assert!(matches!(stream.push(token, frame, Duration::ZERO), Ok(Pushed::Taken { .. })));
+        assert_eq!(!read.is_unique(), is_shared, "{length}");
+        assert!(!is_shared || 2 * length >= read.len());
+    }
 }
 
 #[test]

@@ -21,25 +21,25 @@ const LIMIT: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(5);
 
 pub(crate) fn run() -> Result<(), String> {
-    let wrong = |what: &'static str| move |e: io::Error| format!("{what}: {e}");
     let (small, large) = (Setup::new(&[(20_000, 20_049), (20_100, 20_149)]), Setup::new(LARGE));
-    let (mut of_small, mut of_large, mut of_nginx) = (Vec::new(), Vec::new(), Vec::new());
-    // One of each in turn, so that whatever else the machine does meets all alike. The first turn warms the caches.
+    let starts: [(&str, &dyn Fn() -> io::Result<Duration>); 3] =
+        [("100 ports", &|| small.time()), ("30 000 ports", &|| large.time()), ("nginx-rtmp", &time_nginx)];
+    let mut times = starts.map(|(name, _)| (name, Vec::new()));
+    // One of each in turn, another one first each time, so that whatever else the machine does, the end of the one before
+    // included, meets all alike. The first turn warms the caches.
     for turn in 0..=RUNS {
-        let times = [
-            small.time().map_err(wrong("penstock with 100 ports"))?,
-            large.time().map_err(wrong("penstock with 30 000 ports"))?,
-            time_nginx().map_err(wrong("nginx"))?,
-        ];
-        if turn > 0 {
-            for (times, time) in [&mut of_small, &mut of_large, &mut of_nginx].into_iter().zip(times) {
-                times.push(time.as_secs_f64() * 1e3);
+        for nth in 0..starts.len() {
+            let at = (turn + nth) % starts.len();
+            let (name, start) = starts[at];
+            let time = start().map_err(|e| format!("{name}: {e}"))?;
+            if turn > 0 {
+                times[at].1.push(time.as_secs_f64() * 1e3);
             }
         }
     }
     println!("\n| exec to the last byte of S2, {RUNS} runs | median ms (quartiles) | best ms |");
     println!("|---|---|---|");
-    for (name, times) in [("100 ports", &of_small), ("30 000 ports", &of_large), ("nginx-rtmp", &of_nginx)] {
+    for (name, times) in &times {
         let of = Quartiles::of(times);
         println!("| {name} | {} | {:.1} |", of.show(1), of.best);
     }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Parsed, parse_audio, parse_video};
+use super::{CONFIG_BYTES_MAX, Error, Parsed, parse_audio, parse_video};
 use crate::flv::body;
 use crate::flv::hex::hex;
 
@@ -42,6 +42,21 @@ fn enhanced_video_is_avc1_and_hvc1() {
     check_video("a3 68766331 aa", "H265 Inter cts 0 [aa]");
     check_video("90 61766331 01", "H264 Config cts 0 [01]");
     check_video("a1 61766331 ffffff aa", "H264 Inter cts -1 [aa]");
+}
+
+#[test]
+fn a_configuration_has_a_bound() {
+    for head in ["17 00 000000", "90 68766331"] {
+        let of = |length: usize| Bytes::from([hex(head), vec![1; length]].concat());
+        assert!(matches!(parse_video(of(CONFIG_BYTES_MAX)), Ok(Parsed::Frame(_))), "{head}");
+        let error = "error: a decoder configuration of 65537 bytes: the most is 65536";
+        assert_eq!(text(parse_video(of(CONFIG_BYTES_MAX + 1))), error, "{head}");
+    }
+    for head in ["af 00", "90 6d703461"] {
+        let of = |length: usize| Bytes::from([hex(head), vec![1; length]].concat());
+        assert!(matches!(parse_audio(of(CONFIG_BYTES_MAX)), Ok(Parsed::Frame(_))), "{head}");
+        assert!(matches!(parse_audio(of(CONFIG_BYTES_MAX + 1)), Err(Error::Configuration { .. })), "{head}");
+    }
 }
 
 #[test]

@@ -73,6 +73,16 @@ fn what_is_no_pack_is_not_valid() {
 }
 
 #[test]
+fn what_is_kept_does_not_hold_what_it_was_read_with() {
+    let read = Bytes::from(vec![7; 65_536]);
+    let small = Packet { payload: read.slice(100..120), ..packet(0, &[]) };
+    let mut candidates = Candidates::default();
+    candidates.offer(Source::Connection(ConnectionId(1)), small, NOW);
+    assert!(read.is_unique());
+    assert_eq!(candidates.take(Source::Connection(ConnectionId(1)), 1)[0].0.payload, [7; 20][..]);
+}
+
+#[test]
 fn what_is_kept_is_bounded_in_packets_bytes_and_senders() {
     let mut candidates = Candidates::default();
     let mut random = Random(1);

@@ -1,13 +1,14 @@
 //! Orders in, orders out.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Ordered, Reorder};
+use super::{Lost, Ordered, Reorder};
 use crate::dropped::{Counters, Dropped};
 use crate::ps::tests::camera::Random;
-use crate::rtp::limits::{REORDER_PACKETS_MAX, REORDER_WAIT, SETTLE_PACKETS};
+use crate::rtp::limits::{LOST_MAX, REORDER_PACKETS_MAX, REORDER_WAIT, SETTLE_PACKETS};
 use crate::rtp::packet::Packet;
 
 fn packet(sequence: u16) -> Packet {
@@ -189,4 +190,29 @@ fn a_seeded_mix_of_losses_and_repeats_is_a_rising_list_with_every_gap_told() {
         let late = run.counters.dropped(Dropped::Late);
         assert!(missing <= lost + late && run.counters.dropped(Dropped::Lost) == missing, "seed {seed}");
     }
+}
+
+#[test]
+fn numbers_that_were_given_up_are_a_set_of_the_newest() {
+    let mut random = Random(3);
+    let (mut lost, mut model, mut next) = (Lost::default(), BTreeSet::new(), 0);
+    for _ in 0..4000 {
+        let begin = next + random.below(5) as i64;
+        next = begin + [0, 1, 2, 40, 3000][random.below(5)];
+        lost.push(begin..next);
+        model.extend(begin..next);
+        while model.len() > LOST_MAX as usize {
+            model.pop_first();
+        }
+        for _ in 0..8 {
+            let number = next - random.below(5000) as i64;
+            assert_eq!(lost.contains(number), model.contains(&number));
+            if random.below(2) == 0 {
+                assert_eq!(lost.remove(number), model.remove(&number));
+            }
+        }
+        assert_eq!(lost.count, model.len() as i64);
+        assert!(lost.ranges.iter().all(|range| !range.is_empty()));
+    }
+    assert_eq!(lost.ranges.into_iter().flatten().collect::<BTreeSet<i64>>(), model);
 }
