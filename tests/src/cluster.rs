@@ -17,6 +17,7 @@ mod network;
 mod node;
 mod pki;
 mod programs;
+mod sysctl;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -125,6 +126,7 @@ impl Cluster {
     }
 
     fn start(&self) -> Result<(), String> {
+        sysctl::keep(&self.parts)?;
         network::up()?;
         pki::make(&self.parts, self.nodes)?;
         control_plane::start(&self.parts)?;
@@ -160,6 +162,8 @@ impl Cluster {
         }
         self.parts.daemons.stop_all();
         network::down();
+        node::remove_cgroups();
+        sysctl::restore(&self.parts);
         self.kept = true;
         Ok(())
     }

@@ -8,6 +8,7 @@ use super::daemons::end;
 use super::network::{self, HOST, PODS};
 use super::{Parts, UP, path, run, wait, write};
 use crate::census;
+use crate::eventually::within;
 use crate::running::signal_pid;
 use crate::tools::{need, succeed};
 
@@ -144,7 +145,8 @@ impl Node {
             self.parts.daemons.stop(&daemon);
         }
         // Left over, they would hold the next kubelet's start for 12 s.
-        self.remove_cgroups()
+        let own = controllers().into_iter().map(|controller| controller.join("penstock").join(self.name()));
+        own.filter(|group| group.is_dir()).try_for_each(|group| remove_cgroup(&group))
     }
 
     /// Pulls the node's network cable.
@@ -155,6 +157,11 @@ impl Node {
     /// Plugs it in again.
     pub fn heal(&self) -> Result<(), String> {
         network::plug(self.number, true)
+    }
+
+    /// A folder of its own, for files of a test; the node sees it too.
+    pub fn files_folder(&self) -> PathBuf {
+        self.parts.state.join(self.name())
     }
 
     /// Waits until Kubernetes calls it Ready.
@@ -288,19 +295,23 @@ conntrack: {{maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeo
         }
         Ok(())
     }
+}
 
-    fn remove_cgroups(&self) -> Result<(), String> {
-        for controller in controllers() {
-            let own = controller.join("penstock").join(self.name());
-            if own.is_dir() {
-                // Only folders can be removed in there, the deepest first.
-                crate::eventually::within(UP, || {
-                    run(&format!("find {} -depth -type d -delete", own.display()))
-                })?;
-            }
+/// Removes the cgroups of all nodes, which no process is in any more.
+pub(super) fn remove_cgroups() {
+    for controller in controllers() {
+        let all = controller.join("penstock");
+        if all.is_dir()
+            && let Err(error) = remove_cgroup(&all)
+        {
+            eprintln!("{} is not removed: {error}", all.display());
         }
-        Ok(())
     }
+}
+
+fn remove_cgroup(group: &Path) -> Result<(), String> {
+    // Only folders can be removed in there, the deepest first; the kernel may still count a process that has ended.
+    within(UP, || run(&format!("find {} -depth -type d -delete", group.display()))).map(drop)
 }
 
 fn controllers() -> Vec<PathBuf> {

@@ -10,7 +10,8 @@ use super::path;
 use crate::cache;
 use crate::tools::{find, need, succeed};
 
-/// Program and package, in an order in which a failure shows early.
+/// Program and package, in an order in which a failure shows early. A path is that of a module of its own where it has a go.mod:
+/// CoreDNS is made for other versions of Kubernetes' libraries.
 const PROGRAMS: [(&str, &str); 10] = [
     ("pause", "./pause"),
     ("etcd", "go.etcd.io/etcd/server/v3"),
@@ -64,10 +65,10 @@ impl Programs {
             let begun = Instant::now();
             let unfinished = bin.join(format!("unfinished-{program}"));
             let mut go = Command::new(go()?);
-            go.current_dir(&module)
-                .args(["build", "-tags", TAGS, "-ldflags", &flags, "-o"])
-                .arg(&unfinished)
-                .arg(package);
+            let own = module.join(package);
+            let (at, package) = if own.join("go.mod").exists() { (&own, ".") } else { (&module, package) };
+            go.current_dir(at).args(["build", "-tags", TAGS, "-ldflags", &flags, "-o"]);
+            go.arg(&unfinished).arg(package);
             go.env("GOCACHE", cache::folder("cluster/go-build"))
                 .env("GOMODCACHE", cache::folder("cluster/go-mod"));
             go.env("CGO_ENABLED", "0").env("GOFLAGS", "-trimpath -buildvcs=false").env("PATH", path());
@@ -110,7 +111,7 @@ fn flags(module: &Path) -> Result<String, String> {
 /// Changes with all that goes into the programs.
 fn fingerprint(module: &Path, flags: &str) -> Result<u64, String> {
     let mut hasher = DefaultHasher::new();
-    for file in ["go.mod", "go.sum", "pause/main.go", "coredns/main.go"] {
+    for file in ["go.mod", "go.sum", "pause/main.go", "coredns/main.go", "coredns/go.mod", "coredns/go.sum"] {
         hasher.write(read(&module.join(file))?.as_bytes());
     }
     hasher.write(flags.as_bytes());

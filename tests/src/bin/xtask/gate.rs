@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use tests::cluster::Programs;
+
 use crate::steps::Steps;
 use crate::{peer, setup};
 
@@ -24,6 +26,10 @@ pub(crate) fn run() -> Result<(), String> {
         "unit tests, scenarios, simulation, generated files",
         &mut cargo(&["test", "--workspace", "--exclude", "tests", "--locked", "--no-fail-fast"]),
     );
+    steps.step("a Kubernetes of real parts is built", || {
+        setup::cluster()?;
+        Programs::build().map(|_| true)
+    });
     if built {
         let mut command = cargo(&["test", "--package", "tests", "--locked", "--no-fail-fast"]);
         command.env("RUST_TEST_THREADS", END_TO_END_THREADS);
