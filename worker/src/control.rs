@@ -64,7 +64,7 @@ const EVENTS: usize = 1024;
 pub struct Parts {
     /// The replicas to dial.
     pub replicas: Vec<Replica>,
-    /// What this worker says of itself; control fills in the term.
+    /// What this worker says of itself; control fills in term and epoch.
     pub hello: wire::Hello,
     /// Where streams go.
     pub shards: Vec<ShardHandle>,
@@ -114,7 +114,10 @@ struct Control {
     sessions: BTreeMap<SessionId, Session>,
     /// Commands that found a shard's queue full, in their order.
     backlog: Vec<VecDeque<ShardCommand>>,
+    /// The highest told, of all sessions.
     term: u64,
+    /// The highest told of any stream.
+    epoch: u64,
     ranges: Vec<RangeInclusive<u16>>,
     scan_every: Duration,
     scanner: Scanner,
@@ -207,6 +210,7 @@ impl Control {
             sessions: BTreeMap::new(),
             backlog: parts.shards.iter().map(|_| VecDeque::new()).collect(),
             term: 0,
+            epoch: 0,
             ranges: Vec::new(),
             scan_every: SCAN_EVERY,
             scanner: Scanner::default(),
@@ -225,7 +229,7 @@ impl Control {
             Event::Up { session, url, outbox } => {
                 tracing::info!(operator = url, session, "session with operator");
                 self.sessions.insert(session, Session { url, outbox, sequence: 0, told: false });
-                let hello = wire::Hello { term: self.term, ..self.parts.hello.clone() };
+                let hello = wire::Hello { term: self.term, epoch: self.epoch, ..self.parts.hello.clone() };
                 self.send(session, vec![Body::Hello(hello)]);
                 self.inventory(session, 0);
             }
@@ -322,6 +326,7 @@ impl Control {
     }
 
     fn assign(&mut self, assignment: Arc<Assignment>) {
+        self.epoch = self.epoch.max(assignment.stream.epoch);
         match self.streams.assign(assignment.clone()) {
             Change::Take => self.take(assignment),
             // Its ingress has ended, and its ports with it: the operator has seen it by the digest.

@@ -135,6 +135,7 @@ fn start(args: Args) -> Result<ExitCode, StartError> {
         http_port: http_port.into(),
         health_port: health_port.into(),
         admin_port: admin_port.into(),
+        epoch: 0,
     };
     tracing::info!(
         worker = args.name,

@@ -188,6 +188,7 @@ impl Bench {
             addresses: vec!["192.0.2.1".into()],
             listener_ports: vec![1935],
             term: Term(0),
+            epoch: Epoch(0),
             rtmp_port: 1935,
             http_port: 8080,
         };

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::ids::{
-    BootId, NodeName, ObjectName, PoolName, Ports, Protocol, ResourceVersion, SessionId, StreamRef, Term,
-    Uid, WorkerName, WriteId,
+    BootId, Epoch, NodeName, ObjectName, PoolName, Ports, Protocol, ResourceVersion, SessionId, StreamRef,
+    Term, Uid, WorkerName, WriteId,
 };
 use crate::spec::{PoolObject, PortRange, Selector, StreamObject};
 
@@ -210,6 +210,8 @@ pub struct Hello {
     pub listener_ports: Vec<u16>,
     /// The highest term that it has been told.
     pub term: Term,
+    /// The highest epoch of any stream that it has been told.
+    pub epoch: Epoch,
     /// Public RTMP port.
     pub rtmp_port: u16,
     /// Public HTTP port.

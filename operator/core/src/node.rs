@@ -95,6 +95,7 @@ impl Worker {
             addresses,
             listener_ports,
             term: _,
+            epoch: _,
             rtmp_port,
             http_port,
         } = hello;

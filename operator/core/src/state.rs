@@ -44,6 +44,8 @@ pub struct State {
     pub(crate) restored: bool,
     /// The highest epoch of streams that are gone and of what workers tell of.
     pub(crate) epoch_floor: Epoch,
+    /// The highest epoch of any hello: no new one is as low, whatever the records say.
+    pub(crate) epoch_heard: Epoch,
     pub(crate) streams: BTreeMap<Uid, Stream>,
     pub(crate) pools: BTreeMap<PoolName, Pool>,
     pub(crate) nodes: BTreeMap<NodeName, Node>,
@@ -165,6 +167,7 @@ impl State {
             went_back: false,
             restored: false,
             epoch_floor: Epoch(0),
+            epoch_heard: Epoch(0),
             streams: BTreeMap::new(),
             pools: BTreeMap::new(),
             nodes: BTreeMap::new(),

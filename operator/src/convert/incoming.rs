@@ -18,11 +18,16 @@ pub(crate) enum Unsound {
     Missing(&'static str),
     #[error("{field} is {value} in the worker's message, which is no port")]
     Port { field: &'static str, value: u32 },
+    #[error("{field} is {value} in the worker's message, more than any operator has told it")]
+    Rising { field: &'static str, value: u64 },
     #[error("protocol is {0} in the worker's message, which is neither TCP nor UDP")]
     Protocol(i32),
     #[error("a lease of {0} ports in the worker's message; there are one or two")]
     Ports(usize),
 }
+
+/// A thousand steps a second for a million years.
+const RISING_MAX: u64 = 1 << 55;
 
 /// Where the worker that says hello serves its admin pages, if it does.
 pub(crate) fn admin_port(body: &Body) -> Option<u16> {
@@ -37,7 +42,7 @@ pub(crate) fn event(session: SessionId, body: Body) -> Result<Event, Unsound> {
     Ok(match body {
         Body::Hello(it) => Event::Hello { session, hello: hello(it)? },
         Body::Inventory(it) => Event::Inventory { session, inventory: inventory(it)? },
-        Body::Beat(it) => Event::Beat { session, beat: beat(&it) },
+        Body::Beat(it) => Event::Beat { session, beat: beat(&it)? },
         Body::Report(it) => {
             let kind = it.kind.ok_or(Unsound::Missing("report.kind"))?;
             Event::Report { session, report: report(kind)? }
@@ -55,6 +60,7 @@ fn hello(it: wire::Hello) -> Result<Hello, Unsound> {
         addresses,
         listener_ports,
         term,
+        epoch,
         rtmp_port,
         http_port,
         health_port: _,
@@ -70,7 +76,8 @@ fn hello(it: wire::Hello) -> Result<Hello, Unsound> {
             .into_iter()
             .map(|value| port("hello.listener_ports", value))
             .collect::<Result<_, _>>()?,
-        term: Term(term),
+        term: Term(rising("hello.term", term)?),
+        epoch: Epoch(rising("hello.epoch", epoch)?),
         rtmp_port: port("hello.rtmp_port", rtmp_port)?,
         http_port: port("hello.http_port", http_port)?,
     })
@@ -89,9 +96,9 @@ fn inventory(it: wire::Inventory) -> Result<Inventory, Unsound> {
     })
 }
 
-fn beat(it: &wire::Beat) -> Beat {
+fn beat(it: &wire::Beat) -> Result<Beat, Unsound> {
     let wire::Beat { sequence, digest, term } = *it;
-    Beat { sequence, digest, term: Term(term) }
+    Ok(Beat { sequence, digest, term: Term(rising("beat.term", term)?) })
 }
 
 fn report(kind: Kind) -> Result<Report, Unsound> {
@@ -199,11 +206,16 @@ fn stream_of(it: Option<wire::StreamRef>) -> Result<StreamRef, Unsound> {
 
 fn stream(it: wire::StreamRef) -> Result<StreamRef, Unsound> {
     let wire::StreamRef { uid, epoch } = it;
-    Ok(StreamRef::new(Uid::from(some(uid, "stream.uid")?), Epoch(epoch)))
+    Ok(StreamRef::new(Uid::from(some(uid, "stream.uid")?), Epoch(rising("stream.epoch", epoch)?)))
 }
 
 fn some(text: String, field: &'static str) -> Result<String, Unsound> {
     if text.is_empty() { Err(Unsound::Missing(field)) } else { Ok(text) }
+}
+
+/// A term or an epoch. One is added to the highest, so one that no operator can have come to would be the last.
+fn rising(field: &'static str, value: u64) -> Result<u64, Unsound> {
+    if value < RISING_MAX { Ok(value) } else { Err(Unsound::Rising { field, value }) }
 }
 
 fn port(field: &'static str, value: u32) -> Result<u16, Unsound> {

@@ -53,6 +53,10 @@ fn what_no_sound_worker_says_is_refused() {
             "hello.boot_id is missing in the worker's message",
         ),
         (
+            Body::Hello(wire::Hello { epoch: u64::MAX, ..hello.clone() }),
+            "hello.epoch is 18446744073709551615 in the worker's message, more than any operator has told it",
+        ),
+        (
             Body::Hello(wire::Hello { rtmp_port: 70000, ..hello }),
             "hello.rtmp_port is 70000 in the worker's message, which is no port",
         ),

@@ -441,7 +441,7 @@ fn streams_outlive_a_session_and_the_next_one_is_told_all() {
             .says(ShardReport::Publisher { stream: own("a", 1), publisher, reason: Some(EndReason::Left) })
             .await;
         let (mut session, hello, inventory) = world.session().await.greeted().await;
-        assert_eq!((hello.term, inventory.sequence), (6, 0));
+        assert_eq!((hello.term, hello.epoch, inventory.sequence), (6, 1, 0));
         assert_eq!((inventory.streams, inventory.bound[0].port), (vec![stream("a", 1)], port.into()));
         assert_eq!(session.report().await, assigned("a", 1, &[port]));
         let Kind::Publisher(changed) = session.report().await else { panic!("the publisher was due") };

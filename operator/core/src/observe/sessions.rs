@@ -15,6 +15,7 @@ impl State {
     /// A worker opened a session.
     pub(crate) fn greet(&mut self, session: SessionId, hello: Hello, now: Now) {
         self.note_term_seen(hello.term);
+        self.epoch_heard = self.epoch_heard.max(hello.epoch);
         let name = hello.node.clone();
         let node = self.nodes.entry(name.clone()).or_default();
         let current = node.worker.as_ref().map(|worker| worker.boot.clone());

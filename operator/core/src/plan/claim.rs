@@ -168,9 +168,9 @@ impl State {
         let Place { node, lease } = place;
         let Some(worker) = self.worker(&node) else { return };
         let (worker, pod_uid, boot) = (worker.name.clone(), worker.pod_uid.clone(), worker.boot.clone());
-        let (restored, floor) = (self.restored, self.epoch_floor);
+        let (restored, floor, heard) = (self.restored, self.epoch_floor, self.epoch_heard);
         let Some(stream) = self.streams.get_mut(uid) else { return };
-        let floor = if restored || stream.from_the_past { floor } else { Epoch(0) };
+        let floor = if restored || stream.from_the_past { floor.max(heard) } else { heard };
         stream.epoch = Epoch(stream.epoch.max(stream.epoch_told).max(floor).0 + 1);
         stream.epoch_given = stream.epoch;
         stream.claim = Some(stream.epoch);

@@ -84,9 +84,12 @@ fn step(world: &mut World, line: &str) {
             unschedulable: step.text("cordoned") == Some("yes"),
         })),
         ["node", name, "gone"] => world.event(Event::NodeGone { name: name.into() }),
-        ["worker", name] => {
-            world.start_worker(name, step.text("node").unwrap_or("local"), step.number("term"))
-        }
+        ["worker", name] => world.start_worker(
+            name,
+            step.text("node").unwrap_or("local"),
+            step.number("term"),
+            step.number("epoch"),
+        ),
         ["worker", name, "dies"] => world.kill_worker(name),
         ["worker", name, "restarts"] => world.restart_worker(name),
         ["worker", name, "disconnects"] => world.disconnect(name),

@@ -34,6 +34,7 @@ struct Worker {
     boot: u32,
     session: Option<SessionId>,
     term: Term,
+    epoch: Epoch,
     sequence: u64,
     open: BTreeMap<StreamRef, Option<Ports>>,
     leaks: BTreeSet<u16>,
@@ -414,9 +415,10 @@ impl World {
 
     // ------------------------------------------------------------------------------------------------- workers
 
-    pub(crate) fn start_worker(&mut self, name: &str, node: &str, term: Option<u64>) {
-        let worker =
-            Worker { node: node.to_owned(), boot: 1, term: Term(term.unwrap_or(0)), ..Worker::default() };
+    /// `term` and `epoch` are the highest that it was told before the story begins.
+    pub(crate) fn start_worker(&mut self, name: &str, node: &str, term: Option<u64>, epoch: Option<u64>) {
+        let (term, epoch) = (Term(term.unwrap_or(0)), Epoch(epoch.unwrap_or(0)));
+        let worker = Worker { node: node.to_owned(), boot: 1, term, epoch, ..Worker::default() };
         self.workers.insert(name.to_owned(), worker);
         self.connect(name);
     }
@@ -436,6 +438,7 @@ impl World {
             addresses: vec!["192.0.2.1".into()],
             listener_ports: vec![1935, 8080],
             term: worker.term,
+            epoch: worker.epoch,
             rtmp_port: 1935,
             http_port: 8080,
         };

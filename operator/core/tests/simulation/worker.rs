@@ -8,7 +8,7 @@ use operator_core::Command;
 use operator_core::action::{Assign, AssignedSource, Directory};
 use operator_core::event::{Beat, Binding, Closed, Hello, Holder, HostPorts, Inventory, Report};
 use operator_core::ids::{
-    BootId, NodeName, Path, Ports, Protocol, StreamRef, Term, Uid, UnixTime, WorkerName,
+    BootId, Epoch, NodeName, Path, Ports, Protocol, StreamRef, Term, Uid, UnixTime, WorkerName,
 };
 use operator_core::spec::{PortRange, RtpTransport};
 use operator_core::status::Publisher;
@@ -58,6 +58,8 @@ pub(crate) struct Worker {
     pub(crate) pod_uid: Arc<str>,
     pub(crate) boot: BootId,
     pub(crate) term: Term,
+    /// The highest told of any stream.
+    pub(crate) epoch: Epoch,
     pub(crate) running: BTreeMap<Uid, Running>,
     closed: Vec<(StreamRef, Vec<u16>, Duration)>,
     pub(crate) watch: Vec<PortRange>,
@@ -105,6 +107,7 @@ impl Worker {
             pod_uid,
             boot: BootId::from(format!("boot-{index}")),
             term: Term(0),
+            epoch: Epoch(0),
             running: BTreeMap::new(),
             closed: Vec::new(),
             watch: Vec::new(),
@@ -125,6 +128,7 @@ impl Worker {
             addresses: vec![format!("10.0.0.{}", self.host + 1).into()],
             listener_ports: LISTENERS.to_vec(),
             term: self.term,
+            epoch: self.epoch,
             rtmp_port: 1935,
             http_port: 8080,
         }
@@ -222,7 +226,10 @@ impl Worker {
         match command {
             Command::Welcome => {}
             Command::Directory(directory) => self.directory.learn(self.term, directory),
-            Command::Assign(assign) => self.assign(host, assign, now, &mut done),
+            Command::Assign(assign) => {
+                self.epoch = self.epoch.max(assign.stream.epoch);
+                self.assign(host, assign, now, &mut done);
+            }
             Command::Revoke { stream, reason: _ } => {
                 let ports = match self.running.get(&stream.uid) {
                     Some(run) if run.epoch == stream.epoch => self.stop(host, &stream.uid, now),
