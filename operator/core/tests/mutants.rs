@@ -56,7 +56,8 @@ const MUTANTS: &[Mutant] = &[
         "a write of unknown outcome is read back before anybody is told",
         "observe/writes.rs",
         "self.set_phase(&key, ClaimPhase::Reading);",
-        "self.set_phase(&key, ClaimPhase::Written); self.dirty.tell.insert(key.clone());",
+        "let version = self.streams[uid].resource_version; self.note_written(uid, version, status.clone()); \
+         self.set_phase(&key, ClaimPhase::Written); self.dirty.tell.insert(key.clone());",
     ),
     mutant(
         "revoke-frees",
@@ -70,7 +71,7 @@ const MUTANTS: &[Mutant] = &[
         "a number rests after its lease",
         "observe/reports.rs",
         "self.end_claim(key, After::Cooling, now);",
-        "self.end_claim(key, After::Free, now);",
+        "self.end_claim(key, After::Unused, now);",
     ),
     mutant(
         "grant-before-inventory",
@@ -414,6 +415,7 @@ fn run(copy: &Path) -> Result<String, String> {
         .env("RUSTFLAGS", "--cap-lints allow")
         // Each is built once and run for seconds: what the profile's optimisations gain is lost in the linking.
         .envs([
+            ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1"),
             ("CARGO_PROFILE_RELEASE_LTO", "off"),
             ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16"),
             ("CARGO_PROFILE_RELEASE_DEBUG", "false"),

@@ -73,8 +73,6 @@ pub(crate) struct Worker {
 /// What a worker keeps of the directory.
 #[derive(Debug, Default)]
 pub(crate) struct KnownPaths {
-    /// Of the replica that it came from, at which term.
-    version: (Term, u64),
     pub(crate) entries: BTreeMap<Path, (StreamRef, Option<WorkerName>)>,
 }
 
@@ -221,7 +219,7 @@ impl Worker {
         let mut done = Done::default();
         match command {
             Command::Welcome => {}
-            Command::Directory(directory) => self.directory.learn(self.term, directory),
+            Command::Directory(directory) => self.directory.learn(directory),
             Command::Assign(assign) => self.assign(host, assign, now, &mut done),
             Command::Revoke { stream, reason: _ } => {
                 let ports = match self.running.get(&stream.uid) {
@@ -376,13 +374,11 @@ impl Worker {
 }
 
 impl KnownPaths {
-    fn learn(&mut self, term: Term, directory: &Directory) {
-        let version = (term, directory.version);
-        // Pieces of one version belong together; a whole one of another version replaces what there was.
-        if directory.full && version != self.version {
+    fn learn(&mut self, directory: &Directory) {
+        // The first piece of a whole one replaces what there was; the others follow it.
+        if directory.full {
             self.entries.clear();
         }
-        self.version = version;
         for entry in &directory.entries {
             self.entries.insert(entry.path.clone(), (entry.stream.clone(), entry.worker.clone()));
         }
