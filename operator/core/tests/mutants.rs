@@ -147,8 +147,8 @@ const MUTANTS: &[Mutant] = &[
         "idle-writes",
         "steady state writes nothing",
         "plan/status.rs",
-        "if same == *stream.stored {",
-        "if same == *stream.stored && status.term == 0 {",
+        "Some(before) if before.status == status => before.last_transition,",
+        "Some(before) if before.status == status && before.last_transition == now => now,",
     ),
     mutant(
         "two-writes-at-once",
@@ -397,9 +397,9 @@ fn copy_all(from: &Path, to: &Path) {
 
 /// How the simulation caught it, or that it didn't.
 fn caught(copy: &Path, mutant: &Mutant) -> Result<String, String> {
-    let file = Path::new("src").join(mutant.file);
-    let text = fs::read_to_string(source().join(&file)).unwrap();
-    let place = copy.join("operator/core").join(&file);
+    // The copy's own text: the source may be edited while this runs.
+    let place = copy.join("operator/core/src").join(mutant.file);
+    let text = fs::read_to_string(&place).unwrap();
     fs::write(&place, text.replacen(mutant.from, mutant.to, 1)).unwrap();
     let outcome = run(copy);
     fs::write(&place, text).unwrap();

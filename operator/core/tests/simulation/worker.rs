@@ -224,7 +224,7 @@ impl Worker {
             Command::Revoke { stream, reason: _ } => {
                 let ports = match self.running.get(&stream.uid) {
                     Some(run) if run.epoch == stream.epoch => self.stop(host, &stream.uid, now),
-                    Some(_) | None => self.close_forgotten(host, stream),
+                    Some(_) | None => self.close_forgotten(host, stream, now),
                 };
                 done.reports.push(closed(stream.clone(), ports));
             }
@@ -326,23 +326,27 @@ impl Worker {
         let Some(run) = self.running.remove(uid) else { return Vec::new() };
         let stream = StreamRef::new(uid.clone(), run.epoch);
         let numbers: Vec<u16> = run.ports.into_iter().flat_map(Ports::numbers).collect();
+        let mut really_closed = Vec::new();
         for &port in &numbers {
             let socket = host.sockets.remove(&(port, run.transport));
-            if self.leaks && socket.is_some() {
+            if !self.leaks || socket.is_none() {
+                really_closed.push(port);
+            } else {
                 let known = (port % 4 < 2).then(|| stream.clone());
                 host.sockets.insert((port, run.transport), Socket::Leak(self.index, known));
             }
         }
-        self.closed.push((stream, numbers.clone(), now));
+        self.closed.push((stream, really_closed, now));
         numbers
     }
 
     /// Closes what was forgotten when a stream ended; its numbers.
-    fn close_forgotten(&self, host: &mut Host, stream: &StreamRef) -> Vec<u16> {
+    fn close_forgotten(&mut self, host: &mut Host, stream: &StreamRef, now: Duration) -> Vec<u16> {
         let leak = Socket::Leak(self.index, Some(stream.clone()));
-        let ports =
-            host.sockets.iter().filter(|(_, socket)| **socket == leak).map(|((port, _), _)| *port).collect();
+        let sockets = host.sockets.iter().filter(|(_, socket)| **socket == leak);
+        let ports: Vec<u16> = sockets.map(|((port, _), _)| *port).collect();
         host.sockets.retain(|_, socket| *socket != leak);
+        self.closed.push((stream.clone(), ports.clone(), now));
         ports
     }
 
