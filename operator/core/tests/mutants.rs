@@ -56,7 +56,8 @@ const MUTANTS: &[Mutant] = &[
         "a write of unknown outcome is read back before anybody is told",
         "observe/writes.rs",
         "self.set_phase(&key, ClaimPhase::Reading);",
-        "self.set_phase(&key, ClaimPhase::Written); self.dirty.tell.insert(key.clone());",
+        "let version = self.streams[uid].resource_version; self.note_written(uid, version, status.clone()); \
+         self.set_phase(&key, ClaimPhase::Written); self.dirty.tell.insert(key.clone());",
     ),
     mutant(
         "revoke-frees",
@@ -70,7 +71,7 @@ const MUTANTS: &[Mutant] = &[
         "a number rests after its lease",
         "observe/reports.rs",
         "self.end_claim(key, After::Cooling, now);",
-        "self.end_claim(key, After::Free, now);",
+        "self.end_claim(key, After::Unused, now);",
     ),
     mutant(
         "grant-before-inventory",
@@ -146,8 +147,8 @@ const MUTANTS: &[Mutant] = &[
         "idle-writes",
         "steady state writes nothing",
         "plan/status.rs",
-        "if same == *stream.stored {",
-        "if same == *stream.stored && status.term == 0 {",
+        "Some(before) if before.status == status => before.last_transition,",
+        "Some(before) if before.status == status && before.last_transition == now => now,",
     ),
     mutant(
         "two-writes-at-once",
@@ -396,9 +397,9 @@ fn copy_all(from: &Path, to: &Path) {
 
 /// How the simulation caught it, or that it didn't.
 fn caught(copy: &Path, mutant: &Mutant) -> Result<String, String> {
-    let file = Path::new("src").join(mutant.file);
-    let text = fs::read_to_string(source().join(&file)).unwrap();
-    let place = copy.join("operator/core").join(&file);
+    // The copy's own text: the source may be edited while this runs.
+    let place = copy.join("operator/core/src").join(mutant.file);
+    let text = fs::read_to_string(&place).unwrap();
     fs::write(&place, text.replacen(mutant.from, mutant.to, 1)).unwrap();
     let outcome = run(copy);
     fs::write(&place, text).unwrap();
@@ -414,6 +415,7 @@ fn run(copy: &Path) -> Result<String, String> {
         .env("RUSTFLAGS", "--cap-lints allow")
         // Each is built once and run for seconds: what the profile's optimisations gain is lost in the linking.
         .envs([
+            ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1"),
             ("CARGO_PROFILE_RELEASE_LTO", "off"),
             ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16"),
             ("CARGO_PROFILE_RELEASE_DEBUG", "false"),

@@ -65,19 +65,24 @@ impl State {
         }
         let absent: BTreeSet<Uid> = self.streams.keys().filter(|uid| !uids.contains(*uid)).cloned().collect();
         for uid in uids {
-            if self.held_absent.remove(uid)
-                && let Some(stream) = self.streams.get_mut(uid)
-            {
-                stream.absent = None;
-                // What happened to it meanwhile was passed over.
-                self.mark(uid);
-                self.arm_quiet(uid, now);
+            if self.held_absent.contains(uid) {
+                self.end_absence(uid, now);
             }
         }
         match &mut self.lead {
             None => {}
             Some(lead) if lead.recovered => self.judge_absent(&absent, now),
             Some(lead) => lead.absent = absent,
+        }
+    }
+
+    /// A stream that a list lacked is there. What happened to it meanwhile was passed over.
+    pub(crate) fn end_absence(&mut self, uid: &Uid, now: Now) {
+        self.held_absent.remove(uid);
+        let Some(stream) = self.streams.get_mut(uid) else { return };
+        if stream.absent.take().is_some() {
+            self.mark(uid);
+            self.arm_quiet(uid, now);
         }
     }
 

@@ -195,6 +195,7 @@ impl State {
                 self.settle_adopted(uid, now);
             }
             Some(object) => {
+                self.end_absence(uid, now);
                 self.see_stream(object, source, now);
                 self.settle_read_claim(uid);
                 self.settle_adopted(uid, now);

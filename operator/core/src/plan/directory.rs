@@ -57,19 +57,26 @@ impl State {
 
     /// Sends all of it to a worker that has nothing of it.
     pub(super) fn send_directory(&mut self, name: &NodeName) {
-        let Some(session) = self.session_mut(name) else { return };
-        if std::mem::replace(&mut session.directory, true) {
+        if self.session_mut(name).is_none_or(|session| session.directory) {
             return;
         }
-        let entries: Vec<DirectoryEntry> =
-            self.paths.keys().filter_map(|path| self.directory_entry(path)).collect();
+        // What all others have by now is what this one gets: nothing is looked up again.
+        self.update_directory();
+        if let Some(session) = self.session_mut(name) {
+            session.directory = true;
+        }
         let version = self.directory_version;
-        let mut pieces = entries.chunks(limits::DIRECTORY_ENTRIES_MAX);
-        let first = pieces.next().unwrap_or_default().to_vec();
-        let update = Directory { version, full: true, entries: first, removed: Vec::new() };
-        self.command(name, Command::Directory(Arc::new(update)));
-        for piece in pieces {
-            let update = Directory { version, full: false, entries: piece.to_vec(), removed: Vec::new() };
+        let mut entries = self.directory.values().cloned();
+        let mut pieces: Vec<Vec<DirectoryEntry>> = Vec::new();
+        loop {
+            let piece: Vec<_> = entries.by_ref().take(limits::DIRECTORY_ENTRIES_MAX).collect();
+            if piece.is_empty() && !pieces.is_empty() {
+                break;
+            }
+            pieces.push(piece);
+        }
+        for (index, entries) in pieces.into_iter().enumerate() {
+            let update = Directory { version, full: index == 0, entries, removed: Vec::new() };
             self.command(name, Command::Directory(Arc::new(update)));
         }
     }

@@ -174,12 +174,14 @@ impl Coverage {
     }
 }
 
-/// A line of the table of the unreachable: kind, lease state and phase, each a name or `*`, then why.
+/// A line of the table of the unreachable: kind, lease state and phase, each `*` or names with `|` between them, then why.
 struct Pattern<'a>([&'a str; 3]);
 
 impl Pattern<'_> {
     fn matches(&self, name: &[String; 3]) -> bool {
-        self.0.iter().zip(name).all(|(pattern, name)| *pattern == "*" || pattern == name)
+        self.0.iter().zip(name).all(|(pattern, name)| {
+            *pattern == "*" || pattern.split('|').any(|alternative| alternative == name)
+        })
     }
 }
 

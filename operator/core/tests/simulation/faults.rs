@@ -30,6 +30,8 @@ pub(crate) struct Faults {
     pub(crate) pumped: (u64, u64),
     /// The one that all pools have; absent: each has its own.
     pub(crate) cooldown: Option<Duration>,
+    /// The API answers, but late.
+    pub(crate) slow_until: Duration,
     /// Objects made so far, for UIDs.
     made: u64,
     pub(crate) restores: u64,
@@ -105,7 +107,8 @@ impl World {
             66..72 => self.break_a_link(),
             72..75 => self.partition(),
             75..78 => self.break_a_watch(),
-            78..80 => self.outage(),
+            78..79 => self.outage(),
+            79..80 => self.slow_down(),
             80..82 => self.back_up_or_restore(),
             82..85 => self.pause_replica(),
             85..87 => self.crash_replica(),
@@ -174,7 +177,7 @@ impl World {
         self.rng.pick(&streams).map(|object| (*object).clone())
     }
 
-    fn edit_stream(&mut self) {
+    pub(crate) fn edit_stream(&mut self) {
         if !self.api.up {
             return;
         }
@@ -276,7 +279,7 @@ impl World {
         self.api.put_pool(pool);
     }
 
-    fn make_or_delete_pool(&mut self) {
+    pub(crate) fn make_or_delete_pool(&mut self) {
         let name = POOLS[self.rng.below(POOLS.len())];
         if !self.api.up {
             return;
@@ -291,7 +294,7 @@ impl World {
         }
     }
 
-    fn change_node(&mut self) {
+    pub(crate) fn change_node(&mut self) {
         if !self.api.up {
             return;
         }
@@ -310,7 +313,7 @@ impl World {
         self.api.put_node(node);
     }
 
-    fn change_secret(&mut self) {
+    pub(crate) fn change_secret(&mut self) {
         let name = ObjectName::new(SPACES[self.rng.below(2)], "token");
         if !self.api.up {
             return;
@@ -323,7 +326,7 @@ impl World {
         }
     }
 
-    fn thieve(&mut self) {
+    pub(crate) fn thieve(&mut self) {
         let host = self.rng.below(self.hosts.len());
         let port = 20000 + self.rng.below(16) as u16;
         let protocols: &[Protocol] = match self.rng.below(3) {
@@ -339,7 +342,7 @@ impl World {
 
     // ------------------------------------------------------------------------------------------------- network, API
 
-    fn break_a_link(&mut self) {
+    pub(crate) fn break_a_link(&mut self) {
         let open: Vec<usize> = (0..self.links.len())
             .filter(|&link| self.links[link].worker_open && self.links[link].operator_open)
             .collect();
@@ -379,6 +382,10 @@ impl World {
         self.api.up = false;
         self.note(|| "api is down".into());
         self.after(100, 6000, Item::Mend(Mend::ApiUp));
+    }
+
+    fn slow_down(&mut self) {
+        self.faults.slow_until = self.now + self.rng.ms(500, 4000);
     }
 
     fn back_up_or_restore(&mut self) {
@@ -517,7 +524,7 @@ impl World {
         }
     }
 
-    fn tell_stuck(&mut self) {
+    pub(crate) fn tell_stuck(&mut self) {
         let Some(worker) = self.any_worker() else { return };
         let streams: Vec<StreamRef> = self.workers[worker]
             .running

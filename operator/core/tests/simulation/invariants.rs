@@ -161,7 +161,8 @@ impl World {
                 if LISTENERS.contains(&port) {
                     self.violate(format!("{stream} gets {port}, which its worker listens on"));
                 }
-                if !has(&newest, port) && !(self.truth.restored && has(&last, port)) && !refused {
+                let had = has(&newest, port) || (self.truth.restored && has(&last, port));
+                if !had && !refused {
                     self.violate(format!(
                         "{stream} gets {port}, which {} does not have or reserves",
                         ports.pool

@@ -18,6 +18,7 @@ mod invariants;
 mod link;
 mod model;
 mod objects;
+mod poke;
 mod replica;
 mod rng;
 mod trace;
@@ -85,7 +86,13 @@ fn no_seed_breaks_an_invariant() {
                             done.0.add(&run.coverage);
                             done.1 += run.steps;
                         }
-                        Err(text) => done.2.push((seed, text)),
+                        Err(text) => {
+                            println!(
+                                "seed {seed} fails: {}",
+                                text.lines().take(3).collect::<Vec<_>>().join(" ")
+                            );
+                            done.2.push((seed, text));
+                        }
                     }
                 }
             });

@@ -276,7 +276,10 @@ impl World {
                 if on.iter().any(|node| self.matches(node, &other_spec.node_selector))
                     && spec.numbers.intersects(&other_spec.numbers)
                 {
-                    wrong.push(format!("{} and {} overlap and are both accepted", pool.name, other.name));
+                    wrong.push(format!(
+                        "{} {:?} and {} {:?} overlap and are both accepted",
+                        pool.name, spec.ranges, other.name, other_spec.ranges
+                    ));
                 }
             }
             let inside = |claim: &&Claim<'_>| on.contains(&&claim.node);

@@ -75,8 +75,6 @@ pub(crate) struct Worker {
 /// What a worker keeps of the directory.
 #[derive(Debug, Default)]
 pub(crate) struct KnownPaths {
-    /// Of the replica that it came from, at which term.
-    version: (Term, u64),
     pub(crate) entries: BTreeMap<Path, (StreamRef, Option<WorkerName>)>,
 }
 
@@ -225,7 +223,7 @@ impl Worker {
         let mut done = Done::default();
         match command {
             Command::Welcome => {}
-            Command::Directory(directory) => self.directory.learn(self.term, directory),
+            Command::Directory(directory) => self.directory.learn(directory),
             Command::Assign(assign) => {
                 self.epoch = self.epoch.max(assign.stream.epoch);
                 self.assign(host, assign, now, &mut done);
@@ -233,7 +231,7 @@ impl Worker {
             Command::Revoke { stream, reason: _ } => {
                 let ports = match self.running.get(&stream.uid) {
                     Some(run) if run.epoch == stream.epoch => self.stop(host, &stream.uid, now),
-                    Some(_) | None => self.close_forgotten(host, stream),
+                    Some(_) | None => self.close_forgotten(host, stream, now),
                 };
                 done.reports.push(closed(stream.clone(), ports));
             }
@@ -335,23 +333,27 @@ impl Worker {
         let Some(run) = self.running.remove(uid) else { return Vec::new() };
         let stream = StreamRef::new(uid.clone(), run.epoch);
         let numbers: Vec<u16> = run.ports.into_iter().flat_map(Ports::numbers).collect();
+        let mut really_closed = Vec::new();
         for &port in &numbers {
             let socket = host.sockets.remove(&(port, run.transport));
-            if self.leaks && socket.is_some() {
+            if !self.leaks || socket.is_none() {
+                really_closed.push(port);
+            } else {
                 let known = (port % 4 < 2).then(|| stream.clone());
                 host.sockets.insert((port, run.transport), Socket::Leak(self.index, known));
             }
         }
-        self.closed.push((stream, numbers.clone(), now));
+        self.closed.push((stream, really_closed, now));
         numbers
     }
 
     /// Closes what was forgotten when a stream ended; its numbers.
-    fn close_forgotten(&self, host: &mut Host, stream: &StreamRef) -> Vec<u16> {
+    fn close_forgotten(&mut self, host: &mut Host, stream: &StreamRef, now: Duration) -> Vec<u16> {
         let leak = Socket::Leak(self.index, Some(stream.clone()));
-        let ports =
-            host.sockets.iter().filter(|(_, socket)| **socket == leak).map(|((port, _), _)| *port).collect();
+        let sockets = host.sockets.iter().filter(|(_, socket)| **socket == leak);
+        let ports: Vec<u16> = sockets.map(|((port, _), _)| *port).collect();
         host.sockets.retain(|_, socket| *socket != leak);
+        self.closed.push((stream.clone(), ports.clone(), now));
         ports
     }
 
@@ -383,13 +385,11 @@ impl Worker {
 }
 
 impl KnownPaths {
-    fn learn(&mut self, term: Term, directory: &Directory) {
-        let version = (term, directory.version);
-        // Pieces of one version belong together; a whole one of another version replaces what there was.
-        if directory.full && version != self.version {
+    fn learn(&mut self, directory: &Directory) {
+        // The first piece of a whole one replaces what there was; the others follow it.
+        if directory.full {
             self.entries.clear();
         }
-        self.version = version;
         for entry in &directory.entries {
             self.entries.insert(entry.path.clone(), (entry.stream.clone(), entry.worker.clone()));
         }

@@ -53,6 +53,8 @@ pub(crate) enum Item {
     Feed { replica: usize, incarnation: u64, event: Event },
     /// A replica asks for the Lease.
     LeaseAsk { replica: usize, incarnation: u64 },
+    /// It finds that it has lost it.
+    Demote { replica: usize, incarnation: u64 },
     /// The API decides on it.
     LeaseDecide { replica: usize, incarnation: u64, asked: Duration, heard: bool },
     /// The replica hears it.
@@ -272,6 +274,11 @@ impl World {
                     self.lease_ask(replica, incarnation);
                 }
             }
+            Item::Demote { replica, incarnation } => {
+                if self.ready(replica, incarnation, &item) && self.replicas[replica].leading {
+                    self.demote(replica);
+                }
+            }
             Item::LeaseDecide { replica, incarnation, asked, heard } => {
                 self.lease_decide(replica, incarnation, asked, heard);
             }
@@ -383,7 +390,8 @@ impl World {
         self.note(|| format!("operator {replica} ← {}", brief(&event)));
         let target = &mut self.replicas[replica];
         let clock = target.clock(self.now);
-        if target.leading {
+        // Between an event and its plan nothing is settled, and any pair may be seen for that moment.
+        if target.leading && !target.unplanned {
             let write_of = match &event {
                 Event::Write { id, .. } => {
                     target.seen.writes.get(id).filter(|note| note.is_stream).map(|note| &note.uid)
@@ -416,6 +424,7 @@ impl World {
             self.perform(replica, action);
         }
         self.check_core(replica);
+        self.poke(replica);
         let target = &mut self.replicas[replica];
         if let Some(deadline) = target.core.next_deadline()
             && target.wake.is_none_or(|wake| wake > deadline)
@@ -495,9 +504,10 @@ impl World {
         self.writes += 1;
         let incarnation = self.replicas[replica].incarnation;
         let fate = planned.unwrap_or_else(|| self.fate());
+        let most = self.api_takes();
         let (low, high, answered, refused) = match fate {
-            Fate::Normal => (1, 30, true, false),
-            Fate::Refused => (1, 30, true, true),
+            Fate::Normal => (1, most, true, false),
+            Fate::Refused => (1, most, true, true),
             Fate::Unanswered => (1, 900, false, false),
             Fate::Late => (1000, 6000, false, false),
             Fate::Lost => (0, 0, false, false),
@@ -512,13 +522,18 @@ impl World {
         }
     }
 
+    /// The most that a call takes at this moment.
+    fn api_takes(&self) -> u64 {
+        if self.now < self.faults.slow_until && !self.faults.calm { 900 } else { 30 }
+    }
+
     fn fate(&mut self) -> Fate {
         match self.rng.below(100) {
             _ if self.faults.calm => Fate::Normal,
             0..4 => Fate::Lost,
             4..8 => Fate::Unanswered,
             8..12 => Fate::Late,
-            12..14 => Fate::Refused,
+            12..15 => Fate::Refused,
             _ => Fate::Normal,
         }
     }
@@ -561,7 +576,8 @@ impl World {
             return self.after(200, 400, Item::Get { replica, incarnation, uid, name });
         }
         let found = self.api.get(&uid, name.as_ref());
-        self.after(1, 15, Item::Feed { replica, incarnation, event: Event::Confirmed { uid, found } });
+        let most = self.api_takes() / 2;
+        self.after(1, most, Item::Feed { replica, incarnation, event: Event::Confirmed { uid, found } });
     }
 
     // ------------------------------------------------------------------------------------------------- watches
@@ -707,6 +723,7 @@ impl World {
     }
 
     pub(crate) fn demote(&mut self, replica: usize) {
+        self.coverage.count(&Event::Demoted, &self.replicas[replica].core, None);
         self.replicas[replica].leading = false;
         self.replicas[replica].term = None;
         self.feed(replica, Event::Demoted);

@@ -16,6 +16,8 @@ struct Soak {
 enum Kind {
     /// A test with larger sizes, which the environment gives.
     Test { arguments: &'static [&'static str], sizes: &'static [(&'static str, &'static str)] },
+    /// Tests that a plain run leaves out.
+    Ignored { arguments: &'static [&'static str] },
     /// Each fuzz target, one after the other.
     Fuzz { runs: &'static str },
 }
@@ -28,6 +30,11 @@ const SOAKS: &[Soak] = &[
             arguments: &["test", "--release", "--package", "operator-core", "--test", "simulation"],
             sizes: &[("PENSTOCK_SEEDS", "10000")],
         },
+    },
+    Soak {
+        name: "mutants",
+        about: "small bugs in the core, each of which 500 seeds of the simulation must catch",
+        kind: Kind::Ignored { arguments: &["test", "--package", "operator-core", "--test", "mutants"] },
     },
     Soak {
         name: "rounds",
@@ -64,6 +71,9 @@ pub(crate) fn run(name: &str) -> Result<(), String> {
             let sizes = sizes.iter().filter(|(name, _)| env::var_os(name).is_none());
             cargo.args(arguments).args(["--", "--nocapture", "--test-threads", "1"]).envs(sizes.copied());
             succeed(&mut cargo)
+        }
+        Kind::Ignored { arguments } => {
+            succeed(Command::new(cargo_path()).args(arguments).args(["--", "--ignored", "--nocapture"]))
         }
         Kind::Fuzz { runs } => fuzz(runs),
     }
