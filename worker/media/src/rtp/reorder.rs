@@ -30,8 +30,10 @@ pub struct Reorder {
     /// The next number to hand out; `None` until the beginning has settled.
     next: Option<i64>,
     highest: i64,
-    held: BTreeMap<i64, (Packet, Duration)>,
+    held: BTreeMap<i64, Packet>,
     bytes: usize,
+    /// When packets came, the oldest first. The first is held; others may have been handed out.
+    arrivals: VecDeque<(Duration, i64)>,
     /// Numbers that were given up.
     lost: Lost,
     /// Packets far from the others that follow each other.
@@ -72,7 +74,7 @@ impl Reorder {
 
     /// When a packet is given up.
     pub fn deadline(&self) -> Option<Duration> {
-        self.held.values().map(|&(_, since)| since + REORDER_WAIT).min()
+        self.arrivals.front().map(|&(came, _)| came + REORDER_WAIT)
     }
 
     /// Gives up what was waited for long enough.
@@ -92,7 +94,13 @@ impl Reorder {
             return;
         }
         self.bytes += bytes;
-        self.held.insert(number, (packet, now));
+        self.held.insert(number, packet);
+        // At the end, but for a candidate's packets, which come in order and with the times at which they came.
+        let at = self.arrivals.partition_point(|&(came, _)| came <= now);
+        self.arrivals.insert(at, (now, number));
+        if self.arrivals.len() > 2 * REORDER_PACKETS_MAX {
+            self.arrivals.retain(|(_, number)| self.held.contains_key(number));
+        }
         while self.held.len() > REORDER_PACKETS_MAX || self.bytes > REORDER_BYTES_MAX {
             self.skip(counters);
         }
@@ -125,10 +133,13 @@ impl Reorder {
 
     fn hand_out(&mut self) {
         while let Some(next) = self.next {
-            let Some((packet, _)) = self.held.remove(&next) else { break };
+            let Some(packet) = self.held.remove(&next) else { break };
             self.bytes -= packet.payload.len();
             self.ready.push_back(Ordered::Packet(packet));
             self.next = Some(next + 1);
+        }
+        while self.arrivals.front().is_some_and(|(_, number)| !self.held.contains_key(number)) {
+            self.arrivals.pop_front();
         }
     }
 

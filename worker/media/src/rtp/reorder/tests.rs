@@ -1,6 +1,6 @@
 //! Orders in, orders out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -189,6 +189,25 @@ fn a_seeded_mix_of_losses_and_repeats_is_a_rising_list_with_every_gap_told() {
         }
         let late = run.counters.dropped(Dropped::Late);
         assert!(missing <= lost + late && run.counters.dropped(Dropped::Lost) == missing, "seed {seed}");
+    }
+}
+
+#[test]
+fn the_deadline_is_that_of_the_packet_that_is_held_longest() {
+    let mut random = Random(5);
+    let mut run = Run::settled(0);
+    let mut came = BTreeMap::new();
+    for n in 0..6000u64 {
+        let now = Duration::from_millis(n / 3);
+        let number = (SETTLE_PACKETS as u64 + n + random.below(12) as u64) as u16;
+        run.timeout(now);
+        run.push(&[number], now);
+        // Numbers do not come round here, so each is its own key.
+        came.entry(i64::from(number)).or_insert(now);
+        came.retain(|number, _| run.reorder.held.contains_key(number));
+        assert_eq!(came.len(), run.reorder.held.len());
+        assert_eq!(run.reorder.deadline(), came.values().min().map(|came| *came + REORDER_WAIT));
+        assert!(run.reorder.arrivals.len() <= 2 * REORDER_PACKETS_MAX);
     }
 }
 
