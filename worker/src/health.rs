@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+use media::http::{HealthAsked, parse_health};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Socket, Type};
 
@@ -15,9 +16,6 @@ const CONNECTIONS_MAX: usize = 64;
 
 /// Connections that the kernel keeps until the next round; those beyond would wait a second for their next SYN.
 const BACKLOG: i32 = 4 * CONNECTIONS_MAX as i32;
-
-/// A request line with its headers is far shorter; what is longer is not asking for health.
-const REQUEST_BYTES_MAX: usize = 2048;
 
 /// From accept to the last byte of the request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
@@ -121,25 +119,25 @@ impl Peer {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Peered::Wants,
                 Err(_) => return Peered::Done,
             }
-            if self.request.len() > REQUEST_BYTES_MAX {
-                return Peered::Done;
-            }
-            if self.request.windows(4).any(|window| window == b"\r\n\r\n") {
-                // It fits the empty send buffer of a new connection; a peer that doesn't take it is not waited for.
-                drop(self.socket.write_all(answer(&self.request, page()).as_bytes()));
-                drop(self.socket.shutdown(std::net::Shutdown::Write));
-                return Peered::Done;
-            }
+            let answer = match parse_health(&self.request) {
+                HealthAsked::Incomplete => continue,
+                HealthAsked::Refused => return Peered::Done,
+                HealthAsked::Health => answer(Some(page())),
+                HealthAsked::Else => answer(None),
+            };
+            // It fits the empty send buffer of a new connection; a peer that doesn't take it is not waited for.
+            drop(self.socket.write_all(answer.as_bytes()));
+            drop(self.socket.shutdown(std::net::Shutdown::Write));
+            return Peered::Done;
         }
     }
 }
 
-fn answer(request: &[u8], page: Page) -> String {
-    let path = request.split(|&byte| byte == b' ').nth(1).unwrap_or_default();
-    let (status, body) = match (path, page.ready) {
-        (b"/healthz", true) => ("200 OK", page.body),
-        (b"/healthz", false) => ("503 Service Unavailable", page.body),
-        _ => ("404 Not Found", String::from("{\"error\":\"only /healthz is served here\"}")),
+fn answer(page: Option<Page>) -> String {
+    let (status, body) = match page {
+        Some(Page { ready: true, body }) => ("200 OK", body),
+        Some(Page { ready: false, body }) => ("503 Service Unavailable", body),
+        None => ("404 Not Found", String::from("{\"error\":\"only /healthz is served here\"}")),
     };
     let length = body.len();
     format!(

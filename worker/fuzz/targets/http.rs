@@ -1,6 +1,9 @@
-//! HTTP-FLV's requests.
+//! Requests: those of HTTP-FLV, and those of the health port.
 
-use media::http::{Asked, HEAD_BYTES_MAX, Status, answer, flv_begins, not_found, parse};
+use media::http::{
+    Asked, HEAD_BYTES_MAX, HEALTH_BYTES_MAX, HealthAsked, Status, answer, flv_begins, not_found, parse,
+    parse_health,
+};
 
 /// What is understood is a path that can be looked up, more bytes never make a whole head incomplete again, and what a peer
 /// sent stands in the body of its answer only.
@@ -23,6 +26,20 @@ pub(crate) fn request(data: &[u8]) {
         if parse(&data[..cut]) != Asked::Incomplete {
             assert_ne!(asked, Asked::Incomplete, "cut at {cut}");
         }
+    }
+    health(data);
+}
+
+fn health(data: &[u8]) {
+    let asked = parse_health(data);
+    match asked {
+        HealthAsked::Incomplete => assert!(data.len() <= HEALTH_BYTES_MAX),
+        HealthAsked::Health => assert!(data.windows(8).any(|window| window == b"/healthz")),
+        HealthAsked::Else | HealthAsked::Refused => {}
+    }
+    let before = parse_health(&data[..data.len() / 2]);
+    if before != HealthAsked::Incomplete && data.len() <= HEALTH_BYTES_MAX {
+        assert_eq!(before, asked, "more bytes change what was asked");
     }
 }
 

@@ -7,6 +7,9 @@ use bytes::Bytes;
 /// The head of a request. Browsers send under 2 KiB; a token may be 2 KiB more.
 pub const HEAD_BYTES_MAX: usize = 8 * 1024;
 
+/// The head of a request of the health port. Probes send some 150 bytes.
+pub const HEALTH_BYTES_MAX: usize = 2 * 1024;
+
 /// Headers of a request. Browsers send 15.
 pub const HEADERS_MAX: usize = 64;
 
@@ -53,6 +56,37 @@ pub enum Status {
     HeaderTooLarge,
     /// Come again in a moment.
     Unavailable,
+}
+
+/// What somebody asked the health port for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HealthAsked {
+    /// The head isn't whole yet.
+    Incomplete,
+    /// `GET` of `/healthz`.
+    Health,
+    /// Something that is not served there.
+    Else,
+    /// More than [`HEALTH_BYTES_MAX`], or no HTTP/1: it is not answered.
+    Refused,
+}
+
+/// Reads the head of a request to the health port as far as it came.
+pub fn parse_health(received: &[u8]) -> HealthAsked {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut request = httparse::Request::new(&mut headers);
+    match request.parse(received) {
+        Ok(httparse::Status::Complete(length)) if length <= HEALTH_BYTES_MAX => {}
+        Ok(httparse::Status::Partial) if received.len() <= HEALTH_BYTES_MAX => {
+            return HealthAsked::Incomplete;
+        }
+        Ok(_) | Err(_) => return HealthAsked::Refused,
+    }
+    let path = request.path.unwrap_or_default();
+    match (request.method, path.split_once('?').map_or(path, |(path, _)| path)) {
+        (Some("GET"), "/healthz") => HealthAsked::Health,
+        _ => HealthAsked::Else,
+    }
 }
 
 /// Reads the head of a request as far as it came.
@@ -174,6 +208,23 @@ mod tests {
 
     fn flv(path: &str, token: Option<&str>) -> Asked {
         Asked::Flv { path: path.into(), token: token.map(Into::into), head_only: false }
+    }
+
+    #[test]
+    fn the_health_port_knows_one_page() {
+        let long = format!("GET /healthz HTTP/1.1\r\nX: {}\r\n\r\n", "y".repeat(HEALTH_BYTES_MAX));
+        for (request, asked) in [
+            ("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", HealthAsked::Health),
+            ("GET /healthz?verbose HTTP/1.0\r\n\r\n", HealthAsked::Health),
+            ("POST /healthz HTTP/1.1\r\n\r\n", HealthAsked::Else),
+            ("GET / HTTP/1.1\r\n\r\n", HealthAsked::Else),
+            ("GET /healthz HTT", HealthAsked::Incomplete),
+            ("\0\r\n\r\n", HealthAsked::Refused),
+            (&long[..HEALTH_BYTES_MAX], HealthAsked::Incomplete),
+            (&long, HealthAsked::Refused),
+        ] {
+            assert_eq!(parse_health(request.as_bytes()), asked, "{:.60}", request);
+        }
     }
 
     #[test]

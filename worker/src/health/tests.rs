@@ -62,7 +62,7 @@ fn an_endless_request_is_cut_off() {
     served(Page { ready: true, body: String::new() }, |address| {
         let mut peer = TcpStream::connect(address).unwrap();
         peer.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        drop(peer.write_all(&[b'a'; 4 * REQUEST_BYTES_MAX]));
+        drop(peer.write_all(&[b'a'; 4 * media::http::HEALTH_BYTES_MAX]));
         let mut answer = Vec::new();
         // Closed with bytes unread, the peer sees a reset or an end; nothing was answered in either case.
         drop(peer.read_to_end(&mut answer));
