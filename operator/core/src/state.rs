@@ -44,6 +44,8 @@ pub struct State {
     pub(crate) restored: bool,
     /// The highest epoch of streams that are gone and of what workers tell of.
     pub(crate) epoch_floor: Epoch,
+    /// The highest epoch that a worker told of, for streams that were not seen yet.
+    pub(crate) epochs_told: BTreeMap<Uid, Epoch>,
     pub(crate) streams: BTreeMap<Uid, Stream>,
     pub(crate) pools: BTreeMap<PoolName, Pool>,
     pub(crate) nodes: BTreeMap<NodeName, Node>,
@@ -115,12 +117,14 @@ pub(crate) enum Write {
     /// Of a stream's status.
     Stream {
         uid: Uid,
+        /// The version that it replaces: whoever knows an older one does not know all of what is there after it.
+        replaces: ResourceVersion,
         status: Box<StreamStatus>,
         /// The claim that it records.
         claim: Option<StreamRef>,
     },
     /// Of a pool's status.
-    Pool { name: PoolName, uid: Uid, status: Box<PoolStatus> },
+    Pool { name: PoolName, uid: Uid, replaces: ResourceVersion, status: Box<PoolStatus> },
     /// A deletion.
     Delete { uid: Uid },
 }
@@ -165,6 +169,7 @@ impl State {
             went_back: false,
             restored: false,
             epoch_floor: Epoch(0),
+            epochs_told: BTreeMap::new(),
             streams: BTreeMap::new(),
             pools: BTreeMap::new(),
             nodes: BTreeMap::new(),
