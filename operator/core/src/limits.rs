@@ -31,5 +31,8 @@ pub const SUSPECT_WINDOW: Duration = Duration::from_secs(600);
 /// A list that lacks more than this part of a worker's streams is not believed, in percent.
 pub const ABSENT_PERCENT_MAX: usize = 30;
 
+/// Streams that only workers have told of. At about 100 bytes each, 10 MB; 60 s of closed ones are told of at once.
+pub const EPOCHS_TOLD_MAX: usize = 100_000;
+
 /// Closed ports that an inventory tells of are at most this old.
 pub const CLOSED_KEPT: Duration = Duration::from_secs(60);

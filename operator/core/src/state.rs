@@ -46,6 +46,8 @@ pub struct State {
     pub(crate) epoch_floor: Epoch,
     /// The highest epoch of any hello: no new one is as low, whatever the records say.
     pub(crate) epoch_heard: Epoch,
+    /// The highest epoch that a worker told of, for streams that were not seen yet.
+    pub(crate) epochs_told: BTreeMap<Uid, Epoch>,
     pub(crate) streams: BTreeMap<Uid, Stream>,
     pub(crate) pools: BTreeMap<PoolName, Pool>,
     pub(crate) nodes: BTreeMap<NodeName, Node>,
@@ -117,12 +119,14 @@ pub(crate) enum Write {
     /// Of a stream's status.
     Stream {
         uid: Uid,
+        /// The version that it replaces: whoever knows an older one does not know all of what is there after it.
+        replaces: ResourceVersion,
         status: Box<StreamStatus>,
         /// The claim that it records.
         claim: Option<StreamRef>,
     },
     /// Of a pool's status.
-    Pool { name: PoolName, uid: Uid, status: Box<PoolStatus> },
+    Pool { name: PoolName, uid: Uid, replaces: ResourceVersion, status: Box<PoolStatus> },
     /// A deletion.
     Delete { uid: Uid },
 }
@@ -168,6 +172,7 @@ impl State {
             restored: false,
             epoch_floor: Epoch(0),
             epoch_heard: Epoch(0),
+            epochs_told: BTreeMap::new(),
             streams: BTreeMap::new(),
             pools: BTreeMap::new(),
             nodes: BTreeMap::new(),

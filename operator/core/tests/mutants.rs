@@ -56,7 +56,7 @@ const MUTANTS: &[Mutant] = &[
         "a write of unknown outcome is read back before anybody is told",
         "observe/writes.rs",
         "self.set_phase(&key, ClaimPhase::Reading);",
-        "let version = self.streams[uid].resource_version; self.note_written(uid, version, status.clone()); \
+        "let version = self.streams[uid].resource_version; self.note_written(uid, version, version, status.clone()); \
          self.set_phase(&key, ClaimPhase::Written); self.dirty.tell.insert(key.clone());",
     ),
     mutant(
@@ -245,8 +245,8 @@ const MUTANTS: &[Mutant] = &[
         "claim-lived-by-after-its-end",
         "the claim that a stream lives by is its newest and not to be closed",
         "state/holding.rs",
-        "stream.claim = None;",
-        "",
+        "self.dirty.tell.insert(key.clone());\n        self.part(key, now);",
+        "self.dirty.tell.insert(key.clone());",
     ),
     mutant(
         "no-reason",

@@ -80,12 +80,19 @@ impl State {
             bound.chain(&inventory.streams).chain(inventory.closed.iter().map(|closed| &closed.stream));
         for key in told {
             self.epoch_floor = self.epoch_floor.max(key.epoch);
-            if let Some(stream) = self.streams.get_mut(&key.uid) {
-                stream.epoch_told = stream.epoch_told.max(key.epoch);
-            }
+            let told = match self.streams.get_mut(&key.uid) {
+                Some(stream) => &mut stream.epoch_told,
+                None => self.epochs_told.entry(key.uid.clone()).or_default(),
+            };
+            *told = key.epoch.max(*told);
             if self.claims.get(key).is_some_and(|claim| !claim.may_be_known()) {
                 self.end_claim(key, After::Unused, now);
             }
+        }
+        if self.epochs_told.len() > limits::EPOCHS_TOLD_MAX {
+            // The floor, which is above all of them, takes their place.
+            self.epochs_told.clear();
+            self.restored = true;
         }
     }
 

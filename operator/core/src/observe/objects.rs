@@ -64,6 +64,7 @@ impl State {
         let mut stream = Stream::new(object, arrival, now.mono);
         stream.take_record();
         stream.write = self.write_under_way(&uid);
+        stream.epoch_told = self.epochs_told.remove(&uid).unwrap_or_default();
         // It may have been here before: a restored backup has what was deleted, and its claims may not have ended.
         let range = StreamRef::new(uid.clone(), Epoch(0))..=StreamRef::new(uid.clone(), Epoch(u64::MAX));
         if let Some((claimed, _)) = self.claims.range(range).next_back() {

@@ -28,10 +28,12 @@ impl State {
             WriteOutcome::NotFound => {}
         }
         match write {
-            Write::Stream { uid, status, claim } => {
-                self.note_stream_write(&uid, id, *status, claim, outcome, now)
+            Write::Stream { uid, replaces, status, claim } => {
+                self.note_stream_write(&uid, id, (replaces, *status), claim, outcome, now)
             }
-            Write::Pool { name, uid, status } => self.note_pool_write(&name, &uid, *status, outcome, now),
+            Write::Pool { name, uid, replaces, status } => {
+                self.note_pool_write(&name, &uid, (replaces, *status), outcome, now)
+            }
             Write::Delete { uid } => match outcome {
                 // The watch says when it is gone.
                 WriteOutcome::Written { .. } | WriteOutcome::NotFound => {}
@@ -49,7 +51,7 @@ impl State {
         &mut self,
         uid: &Uid,
         id: WriteId,
-        status: StreamStatus,
+        (replaces, status): (ResourceVersion, StreamStatus),
         claim: Option<StreamRef>,
         outcome: WriteOutcome,
         now: Now,
@@ -63,7 +65,7 @@ impl State {
         match outcome {
             WriteOutcome::Written { resource_version } => {
                 let was_on_record = self.current_claim(uid).is_none_or(|key| self.is_on_record(&key));
-                self.note_written(uid, resource_version, status);
+                self.note_written(uid, replaces, resource_version, status);
                 if !was_on_record && let Some(key) = self.current_claim(uid) {
                     self.dirty.tell.insert(key);
                 }
@@ -105,12 +107,19 @@ impl State {
         }
     }
 
-    fn note_written(&mut self, uid: &Uid, resource_version: ResourceVersion, status: StreamStatus) {
+    fn note_written(
+        &mut self,
+        uid: &Uid,
+        replaces: ResourceVersion,
+        resource_version: ResourceVersion,
+        status: StreamStatus,
+    ) {
         let Some(stream) = self.streams.get_mut(uid) else { return };
         let object = ObjectRef::Stream { uid: uid.clone(), name: stream.name.clone() };
         let emits = transitions(&object, &stream.stored.conditions, &status.conditions);
-        // The watch may have been faster than the answer.
-        if resource_version >= stream.resource_version {
+        // The watch may have been faster than the answer. An older version than it replaced is known where the stream was
+        // lost meanwhile and met again in an old list: its spec is not the one that is there.
+        if (replaces..=resource_version).contains(&stream.resource_version) {
             stream.resource_version = resource_version;
             *stream.stored = status;
         }
@@ -137,7 +146,7 @@ impl State {
         &mut self,
         name: &PoolName,
         uid: &Uid,
-        status: PoolStatus,
+        (replaces, status): (ResourceVersion, PoolStatus),
         outcome: WriteOutcome,
         now: Now,
     ) {
@@ -146,10 +155,12 @@ impl State {
         match outcome {
             WriteOutcome::Written { resource_version } => {
                 pool.conflicts = 0;
-                pool.passed_over = None;
+                if replaces == pool.resource_version {
+                    pool.passed_over = None;
+                }
                 let object = ObjectRef::Pool { uid: uid.clone(), name: name.clone() };
                 self.outbox.extend(transitions(&object, &pool.stored.conditions, &status.conditions));
-                if resource_version >= pool.resource_version {
+                if (replaces..=resource_version).contains(&pool.resource_version) {
                     pool.resource_version = resource_version;
                     *pool.stored = status;
                 }

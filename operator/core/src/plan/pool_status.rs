@@ -36,8 +36,13 @@ impl State {
             if let Some(pool) = self.pools.get_mut(&name) {
                 pool.write = Some(id);
             }
-            self.writes
-                .insert(id, Write::Pool { name: name.clone(), uid: uid.clone(), status: status.clone() });
+            let write = Write::Pool {
+                name: name.clone(),
+                uid: uid.clone(),
+                replaces: resource_version,
+                status: status.clone(),
+            };
+            self.writes.insert(id, write);
             self.timers.set(timer, now.mono + self.config.pool_status_every);
             self.outbox.push(Action::WritePool { id, uid, name, resource_version, status });
         }

@@ -57,8 +57,13 @@ impl State {
             self.dirty.streams.remove(uid);
             self.dirty.statuses.remove(uid);
         }
-        self.writes
-            .insert(id, Write::Stream { uid: uid.clone(), status: status.clone(), claim: claim.cloned() });
+        let write = Write::Stream {
+            uid: uid.clone(),
+            replaces: resource_version,
+            status: status.clone(),
+            claim: claim.cloned(),
+        };
+        self.writes.insert(id, write);
         if let Some(stream) = self.streams.get_mut(uid) {
             stream.write = Some(id);
         }

@@ -591,6 +591,7 @@ impl World {
                     self.api.remove_stream(&name);
                 }
             }
+            Mend::Drop => self.drop_silently(),
             Mend::Kill(worker) => {
                 self.kill_worker(worker);
                 let host = self.workers[worker].host;
@@ -598,6 +599,16 @@ impl World {
                     let (name, pod_uid) = (format!("worker-{host}-z"), format!("pod-{host}-z{worker}"));
                     self.after(20, 500, Item::Mend(Mend::StartWorker { host, name, pod_uid }));
                 }
+            }
+        }
+    }
+
+    /// A worker's kernel takes the sockets of a stream away: nothing but the digest tells of it.
+    fn drop_silently(&mut self) {
+        for worker in self.workers.iter_mut().filter(|worker| worker.alive) {
+            let leased = worker.running.iter().find(|(_, run)| run.ports.is_some());
+            if let Some(uid) = leased.map(|(uid, _)| uid.clone()) {
+                worker.drop_silently(&mut self.hosts[worker.host], &uid);
             }
         }
     }
@@ -621,6 +632,8 @@ impl World {
         }
         self.confirm_absence_after(12_000);
         self.confirm_absence_after(22_000);
+        // When nothing else asks for an inventory any more.
+        self.after(24_000, 26_000, Item::Mend(Mend::Drop));
         for host in 0..self.hosts.len() {
             // A process that was replaced does not come back for good: the lock on its node would have seen to that.
             let here: Vec<usize> = self.workers.iter().filter(|w| w.host == host).map(|w| w.index).collect();

@@ -145,9 +145,11 @@ impl Seen {
         match event {
             Event::StreamSeen(object) => self.note_stream(object),
             Event::Confirmed { uid: _, found: Some(object) } => self.note_stream(object),
-            Event::Confirmed { uid, found: None } => {
+            // Of an API that went back, only a person can say that what it lacks is gone.
+            Event::Confirmed { uid, found: None } if !self.went_back => {
                 self.gone.insert(uid.clone());
             }
+            Event::Confirmed { uid: _, found: None } => {}
             Event::StreamGone { uid } => {
                 self.gone.insert(uid.clone());
                 // Only a restored backup brings it back, and then with fewer epochs than it had.

@@ -44,6 +44,8 @@ pub(crate) struct Running {
     pub(crate) ports: Option<Ports>,
     pub(crate) transport: Protocol,
     pub(crate) publisher: Option<Publisher>,
+    /// Why the last one ended; empty while none has.
+    ended: &'static str,
     pub(crate) live: bool,
 }
 
@@ -212,7 +214,7 @@ impl Worker {
         let mut reports = Vec::new();
         for (uid, run) in &self.running {
             let stream = StreamRef::new(uid.clone(), run.epoch);
-            reports.push(publisher(stream.clone(), run.publisher.clone()));
+            reports.push(publisher(stream.clone(), run));
             reports.push(Report::Media { stream, live: run.live });
         }
         reports
@@ -286,7 +288,7 @@ impl Worker {
         }
         self.running.insert(
             stream.uid.clone(),
-            Running { epoch: stream.epoch, ports, transport, publisher: None, live: false },
+            Running { epoch: stream.epoch, ports, transport, publisher: None, ended: "", live: false },
         );
         done.reports.push(Report::Assigned { stream, ports });
     }
@@ -347,6 +349,14 @@ impl Worker {
         numbers
     }
 
+    /// A stream and its sockets are gone, unheard.
+    pub(crate) fn drop_silently(&mut self, host: &mut Host, uid: &Uid) {
+        let Some(run) = self.running.remove(uid) else { return };
+        for port in run.ports.into_iter().flat_map(Ports::numbers) {
+            host.sockets.remove(&(port, run.transport));
+        }
+    }
+
     /// Closes what was forgotten when a stream ended; its numbers.
     fn close_forgotten(&mut self, host: &mut Host, stream: &StreamRef, now: Duration) -> Vec<u16> {
         let leak = Socket::Leak(self.index, Some(stream.clone()));
@@ -378,8 +388,9 @@ impl Worker {
             codecs: vec!["H264".into()],
         });
         run.live = here;
+        run.ended = if here { "" } else { "NoPublisher" };
         let media = Report::Media { stream: stream.clone(), live: here };
-        let publisher = publisher(stream, run.publisher.clone());
+        let publisher = publisher(stream, run);
         if here { vec![publisher, media] } else { vec![media, publisher] }
     }
 }
@@ -403,8 +414,8 @@ fn closed(stream: StreamRef, ports: Vec<u16>) -> Report {
     Report::Closed(Closed { stream, ports, ago: Duration::ZERO })
 }
 
-fn publisher(stream: StreamRef, publisher: Option<Publisher>) -> Report {
-    Report::Publisher { stream, publisher, reason: "NoPublisher".into() }
+fn publisher(stream: StreamRef, run: &Running) -> Report {
+    Report::Publisher { stream, publisher: run.publisher.clone(), reason: run.ended.into() }
 }
 
 fn host_ports() -> HostPorts {

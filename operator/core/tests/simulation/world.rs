@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use operator_core::event::{Report, WriteOutcome};
+use operator_core::event::{Listed, Report, WriteOutcome};
 use operator_core::ids::{ObjectName, Term, Uid, WriteId};
 use operator_core::{Action, Command, Config, Event, plan};
 
@@ -90,10 +90,19 @@ pub(crate) enum Mend {
     ResumeReplica(usize),
     StartReplica(usize),
     ResumeWorker(usize),
-    StartWorker { host: usize, name: String, pod_uid: String },
-    Thief { host: usize, port: u16 },
+    StartWorker {
+        host: usize,
+        name: String,
+        pod_uid: String,
+    },
+    Thief {
+        host: usize,
+        port: u16,
+    },
     Finalizer(ObjectName, Uid),
     Kill(usize),
+    /// A worker loses sockets and says nothing of it.
+    Drop,
 }
 
 /// What becomes of a write.
@@ -637,9 +646,25 @@ impl World {
             return self.after(100, 400, Item::List { replica, incarnation, kind, generation, stale });
         }
         let objects = stale.map_or(&self.api.objects, |index| self.api.stale(index));
-        let (events, version) = (objects.list(kind).into(), objects.version);
-        self.replicas[replica].watches[kind as usize].timeline = self.api.timeline;
+        let (mut events, version) = (objects.list(kind), objects.version);
+        let watch = &mut self.replicas[replica].watches[kind as usize];
+        watch.timeline = self.api.timeline;
+        if kind == Kind::Streams && !watch.owes_consistent && !self.faults.calm && self.rng.chance(15) {
+            self.lose_one(&mut events);
+        }
+        let events = events.into();
         self.tell(replica, kind, generation, events, version);
+    }
+
+    /// A list that lacks a stream, though its version says that it should have it: a cache with a hole.
+    fn lose_one(&mut self, events: &mut Vec<Event>) {
+        let Some(seen) = events.len().checked_sub(2) else { return };
+        let lost = self.rng.below(seen + 1);
+        if let Event::StreamSeen(object) = events.remove(lost)
+            && let Some(Event::Listed(Listed::Streams { resource_version: _, uids })) = events.last_mut()
+        {
+            uids.remove(&object.uid);
+        }
     }
 
     fn tell(
