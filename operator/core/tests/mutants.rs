@@ -305,13 +305,6 @@ const MUTANTS: &[Mutant] = &[
         "let _ = port;",
     ),
     mutant(
-        "unused-is-rested",
-        "a number that was taken back while it rested rests on when the claim comes to nothing",
-        "state/holding.rs",
-        "let before = node.ledger.beneath(port, now.mono);",
-        "let before: Option<Held> = None;",
-    ),
-    mutant(
         "media-outlives-its-claim",
         "a stream is Live only by what its worker says of this epoch",
         "state/holding.rs",

@@ -625,6 +625,8 @@ impl World {
         for replica in 0..self.replicas.len() {
             self.mend(Mend::StartReplica(replica));
             self.mend(Mend::ResumeReplica(replica));
+            // A list may have had a hole where a stream was that this replica had not heard of.
+            self.relist(replica, Kind::Streams, None);
         }
         for worker in 0..self.workers.len() {
             self.workers[worker].leaks = false;
