@@ -397,9 +397,14 @@ impl World {
         }
     }
 
-    /// A number was closed by a process that goes on.
+    /// A number was closed by a process that goes on. Only the word of a node's current worker is heard (design §4): what an
+    /// earlier process still has is a foreign socket to the one that followed it.
     fn note_closed(&mut self, worker: usize, stream: &StreamRef, ports: &[u16]) {
-        let node = self.hosts[self.workers[worker].host].name.clone();
+        let host = self.workers[worker].host;
+        if self.workers[worker + 1..].iter().any(|later| later.host == host) {
+            return;
+        }
+        let node = self.hosts[host].name.clone();
         let path = self.truth.paths.get(&stream.uid).cloned().unwrap_or_default();
         for &port in ports {
             self.truth.closed.insert((node.clone(), port), (self.now, stream.uid.clone(), path.clone()));
