@@ -78,14 +78,8 @@ impl State {
                     self.mark(uid);
                 }
             }
-            WriteOutcome::Conflict => {
-                // Not written, told to nobody: it may be written again on top of what is there.
-                if let Some(key) = claim {
-                    self.set_phase(&key, ClaimPhase::Reserved);
-                }
-                self.read(uid);
-            }
-            WriteOutcome::Unknown => {
+            // What it met may be an earlier write of this very claim, whose outcome was unknown and which came late.
+            WriteOutcome::Conflict | WriteOutcome::Unknown => {
                 if let Some(key) = claim {
                     self.set_phase(&key, ClaimPhase::Reading);
                 }

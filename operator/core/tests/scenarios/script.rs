@@ -120,7 +120,8 @@ fn step(world: &mut World, line: &str) {
         ["api", "holds"] => world.hold = true,
         ["api", "answers"] => world.release(None),
         ["api", "answers", outcome] => world.release(Some(outcome_of(outcome))),
-        ["api", "loses"] => world.release_late(),
+        ["api", "loses"] => world.release_late(false),
+        ["api", "loses", "and", "holds"] => world.release_late(true),
         ["api", "delivers"] => world.deliver_late(),
         ["show"] => {
             let shown = print::state(&world.state, &world.names());

@@ -259,8 +259,9 @@ impl World {
     }
 
     /// Nobody hears how the writes end; they come to pass later.
-    pub(crate) fn release_late(&mut self) {
-        self.hold = false;
+    /// The answers to the writes that are held are lost; what follows is held too, or not.
+    pub(crate) fn release_late(&mut self, hold: bool) {
+        self.hold = hold;
         for action in std::mem::take(&mut self.held) {
             let id = id_of(&action).expect("only writes are held");
             self.late.push(action);

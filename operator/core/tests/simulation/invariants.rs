@@ -179,6 +179,11 @@ impl World {
         {
             self.violate(format!("{stream} wants rtcp {} and gets {rtcp:?}", source.rtcp));
         }
+        // A leader that was frozen does not know yet that another has its Lease. Nobody obeys it, and of two claims on one number
+        // the one really bound stays (design §4).
+        if self.truth.terms.keys().next_back().is_some_and(|highest| highest.0 > status.term) {
+            return;
+        }
         for &port in &claim.2 {
             let Some(worker) = self.workers.iter().find(|w| w.alive && w.pod_uid[..] == claim.0[..]) else {
                 continue;
