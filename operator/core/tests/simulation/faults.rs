@@ -80,6 +80,8 @@ impl World {
             Worker::new(index, host, &self.hosts[host].name.clone(), WorkerName::from(name), pod_uid.into());
         self.note(|| format!("worker {index} starts: {name} on host {host}"));
         self.workers.push(worker);
+        // Nobody asks the one before it any more.
+        self.truth.worker_ended(&self.hosts[host].name);
         for replica in 0..self.replicas.len() {
             self.after(1, 200, Item::Dial { worker: index, replica });
         }

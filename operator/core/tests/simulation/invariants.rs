@@ -411,7 +411,12 @@ impl World {
         }
         let node = self.hosts[host].name.clone();
         let path = self.truth.paths.get(&stream.uid).cloned().unwrap_or_default();
-        for &port in ports {
+        // A worker that leaks says closed of what it still has.
+        let leaked = |port| {
+            let mut sockets = self.hosts[host].sockets.iter();
+            sockets.any(|((number, _), socket)| *number == port && matches!(socket, Socket::Leak(..)))
+        };
+        for port in ports.iter().copied().filter(|port| !leaked(*port)) {
             self.truth.closed.insert((node.clone(), port), (self.now, stream.uid.clone(), path.clone()));
         }
     }

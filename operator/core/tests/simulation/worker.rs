@@ -245,9 +245,13 @@ impl Worker {
             }
             Command::CloseLeak { port, stream } => {
                 let (index, port) = (self.index, *port);
+                let before = host.sockets.len();
                 host.sockets.retain(|(number, _), socket| {
                     *number != port || *socket != Socket::Leak(index, stream.clone())
                 });
+                if let Some(stream) = stream.clone().filter(|_| host.sockets.len() < before) {
+                    self.closed.push((stream, vec![port], now));
+                }
             }
         }
         done
