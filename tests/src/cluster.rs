@@ -157,15 +157,14 @@ impl Cluster {
 
     /// Takes all of it down. Logs stay until the next one comes up.
     pub fn down(&mut self) -> Result<(), String> {
-        for node in self.nodes() {
-            node.crash()?;
-        }
+        // What one node leaves behind keeps nothing else from ending.
+        let crashed: Vec<Result<(), String>> = self.nodes().iter().map(Node::crash).collect();
         self.parts.daemons.stop_all();
         network::down();
         node::remove_cgroups();
         sysctl::restore(&self.parts);
         self.kept = true;
-        Ok(())
+        crashed.into_iter().collect()
     }
 
     /// All nodes, the first is `node1`.
@@ -185,9 +184,9 @@ impl Cluster {
         command
     }
 
-    /// What kubectl answers.
+    /// What kubectl answers, if the API does within 30 s; another `--request-timeout` goes before that.
     pub fn ask(&self, arguments: &[&str]) -> Result<String, String> {
-        succeed(self.kubectl().args(arguments))
+        succeed(self.kubectl().arg("--request-timeout=30s").args(arguments))
     }
 
     /// A kubeconfig of the administrator.

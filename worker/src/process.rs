@@ -9,7 +9,7 @@ use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use media::budget::Budget;
@@ -256,17 +256,27 @@ fn raise_descriptor_limit() {
 
 /// Panics go to the log with their place; what they end is decided where they are caught.
 fn hook_panics() {
+    static IS_WRITTEN: AtomicBool = AtomicBool::new(false);
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         let what = panic.payload_as_str().unwrap_or("no text");
         let name = thread.name().unwrap_or("unnamed");
         tracing::error!(thread = name, place, what, "panic");
-        // Names of functions are looked up when it is written, which takes longer than a shard may be away.
+        // Names of functions are looked up when it is written, which takes longer than a shard may be away. One at a time: whoever
+        // can make sessions panic must not make threads.
+        if IS_WRITTEN.swap(true, Ordering::Relaxed) {
+            return;
+        }
         let trace = std::backtrace::Backtrace::force_capture();
         let name = name.to_owned();
-        let write = move || tracing::error!(thread = name, "backtrace of the panic\n{trace}");
-        let _ = std::thread::Builder::new().name(String::from("backtrace")).spawn(write);
+        let write = move || {
+            tracing::error!(thread = name, "backtrace of the panic\n{trace}");
+            IS_WRITTEN.store(false, Ordering::Relaxed);
+        };
+        if std::thread::Builder::new().name(String::from("backtrace")).spawn(write).is_err() {
+            IS_WRITTEN.store(false, Ordering::Relaxed);
+        }
     }));
 }
 

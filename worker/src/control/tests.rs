@@ -184,6 +184,16 @@ impl World {
         soon("a command to the shard", async { self.commands.lock().await.recv().await.unwrap() }).await
     }
 
+    /// Assigns the stream `a` with a port, and sees that it is in force.
+    async fn leased(&self, session: &mut Dialled) -> (u16, Option<crate::hub::Ingress>) {
+        let port = free_port();
+        session.tell(1, assign("a", 1, udp(port))).await;
+        let (_, ingress) = self.assigned().await;
+        self.says(ShardReport::Assigned(own("a", 1))).await;
+        assert_eq!(session.report().await, assigned("a", 1, &[port]));
+        (port, ingress)
+    }
+
     async fn assigned(&self) -> (Arc<Assignment>, Option<crate::hub::Ingress>) {
         match self.command().await {
             ShardCommand::Assign { assignment, ingress } => (assignment, ingress),
@@ -299,11 +309,7 @@ fn a_stream_is_assigned_told_and_revoked() {
 fn a_lease_is_bound_shown_and_closed_before_it_is_told() {
     with_control(async |world: World| {
         let (mut session, ..) = world.session().await.greeted().await;
-        let port = free_port();
-        session.tell(1, assign("a", 1, udp(port))).await;
-        let (_, ingress) = world.assigned().await;
-        world.says(ShardReport::Assigned(own("a", 1))).await;
-        assert_eq!(session.report().await, assigned("a", 1, &[port]));
+        let (port, ingress) = world.leased(&mut session).await;
         let digest = crate::listeners::digest([(port, &own("a", 1))].into_iter());
         assert_eq!(session.beat(1).await.digest, digest);
         assert!(UdpSocket::bind(("0.0.0.0", port)).is_err());
@@ -325,11 +331,7 @@ fn a_lease_is_bound_shown_and_closed_before_it_is_told() {
 fn a_new_epoch_gets_its_ports_once_those_of_the_former_are_closed() {
     with_control(async |world: World| {
         let (mut session, ..) = world.session().await.greeted().await;
-        let port = free_port();
-        session.tell(1, assign("a", 1, udp(port))).await;
-        let (_, former) = world.assigned().await;
-        world.says(ShardReport::Assigned(own("a", 1))).await;
-        assert_eq!(session.report().await, assigned("a", 1, &[port]));
+        let (port, former) = world.leased(&mut session).await;
 
         session.tell(1, assign("a", 2, udp(port))).await;
         let (assignment, ingress) = world.assigned().await;
@@ -391,11 +393,7 @@ fn only_the_highest_term_is_obeyed() {
 fn ports_that_were_lost_with_an_ingress_are_bound_anew() {
     with_control(async |world: World| {
         let (mut session, ..) = world.session().await.greeted().await;
-        let port = free_port();
-        session.tell(1, assign("a", 1, udp(port))).await;
-        let (_, ingress) = world.assigned().await;
-        world.says(ShardReport::Assigned(own("a", 1))).await;
-        assert_eq!(session.report().await, assigned("a", 1, &[port]));
+        let (port, ingress) = world.leased(&mut session).await;
         // Its task has panicked.
         drop(ingress);
         assert_eq!(world.ports.all(), []);
