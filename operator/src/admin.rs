@@ -10,19 +10,11 @@ use axum::{
 };
 use http_body_util::{BodyExt as _, Limited};
 use serde_json::Value;
-use tokio::{
-    net::TcpListener,
-    sync::{mpsc, oneshot},
-    time::timeout,
-};
+use tokio::net::TcpListener;
+use worker::pages::{self, Bounds};
 
 use crate::{
-    event_log::EventLog,
-    limits,
-    metrics::Metrics,
-    run::{Ask, Ledger},
-    sessions::Sessions,
-    store::Shared,
+    asks::Asks, event_log::EventLog, limits, metrics::Metrics, sessions::Sessions, store::Shared,
     worker_pages::WorkerPages,
 };
 
@@ -34,21 +26,13 @@ pub(crate) struct Pages {
     pub(crate) metrics: Metrics,
     pub(crate) sessions: Sessions,
     pub(crate) worker: WorkerPages,
-    pub(crate) asks: mpsc::Sender<Ask>,
+    pub(crate) asks: Asks,
     pub(crate) test_hooks: bool,
 }
 
-impl Pages {
-    async fn ledger(&self) -> Option<Ledger> {
-        let (ask, answer) = oneshot::channel();
-        self.asks.try_send(ask).ok()?;
-        timeout(limits::ASK, answer).await.ok()?.ok()
-    }
-}
-
 /// Serves the pages. Ends with the process.
-pub(crate) async fn serve(listener: TcpListener, pages: Pages) -> std::io::Result<()> {
-    axum::serve(listener, router(pages)).await
+pub(crate) async fn serve(listener: TcpListener, pages: Pages) {
+    pages::serve(listener, router(pages), Bounds::default()).await;
 }
 
 fn router(pages: Pages) -> Router {
@@ -111,8 +95,8 @@ async fn from_worker(State(pages): State<Pages>, request: Request) -> Response {
 async fn metrics(State(pages): State<Pages>) -> Response {
     let worker = pages.worker.fetch(Method::GET, &Uri::from_static("/metrics"), Bytes::new()).await;
     pages.metrics.sessions(pages.sessions.count());
-    let ledger = pages.ledger().await;
-    let mut text = pages.metrics.text(&pages.store, ledger.as_ref());
+    let ledger = pages.asks.ledger().await;
+    let mut text = pages.metrics.text(ledger.as_ref());
     match worker {
         Ok(answer) if answer.status() == StatusCode::OK => {
             text.push_str(&String::from_utf8_lossy(answer.body()))

@@ -1,11 +1,13 @@
 //! The command line.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     path::PathBuf,
-    process::ExitCode,
+    sync::Arc,
 };
 
+use operator_core::config::PathGrants;
 use worker::args::LogFormat;
 
 /// Live media that never jams: encoders and cameras in, players out.
@@ -22,8 +24,22 @@ pub(crate) enum Command {
     Standalone(Standalone),
     /// Moves media for an operator: one process a node
     Worker(worker::args::Args),
-    /// Decides for a Kubernetes cluster; not there yet
-    Operator,
+    /// Decides for a Kubernetes cluster
+    Operator(Operator),
+    /// Tells whether an installation on a cluster does its job
+    Check(Check),
+}
+
+/// Arguments of `penstock check`.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Check {
+    /// Probes port of the operator; the name stands for all replicas that it leads to
+    #[arg(long, value_name = "HOST:PORT", default_value = "penstock-operator:9192")]
+    pub(crate) operator: String,
+
+    /// Workers that each replica is to hear at least
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) workers: usize,
 }
 
 /// Arguments of `penstock standalone`.
@@ -67,11 +83,114 @@ pub(crate) struct Standalone {
     pub(crate) log_format: LogFormat,
 }
 
-/// Says plainly that Kubernetes mode is still to be built.
-pub(crate) fn operator_is_not_there() -> ExitCode {
-    eprintln!(
-        "penstock operator: running on a Kubernetes cluster does not work yet. Use `penstock standalone DIR` on one machine; \
-         it takes the same YAML."
-    );
-    ExitCode::from(2)
+/// Arguments of `penstock operator`.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Operator {
+    /// Where workers dial us, over TLS
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:9190")]
+    pub(crate) sessions: SocketAddr,
+
+    /// Certificate for the sessions, PEM
+    #[arg(long, value_name = "FILE", default_value = "/etc/penstock/tls/tls.crt")]
+    pub(crate) tls_cert: PathBuf,
+
+    /// Key of that certificate, PEM
+    #[arg(long, value_name = "FILE", default_value = "/etc/penstock/tls/tls.key")]
+    pub(crate) tls_key: PathBuf,
+
+    /// Where /livez, /readyz and /metrics are served
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:9192")]
+    pub(crate) probes: SocketAddr,
+
+    /// Lease in our namespace by which replicas agree who leads
+    #[arg(long, value_name = "NAME", default_value = "penstock")]
+    pub(crate) lease: String,
+
+    /// Our own namespace
+    #[arg(long, value_name = "NAMESPACE", env = "PENSTOCK_NAMESPACE")]
+    pub(crate) namespace: String,
+
+    /// Our own pod
+    #[arg(long, value_name = "NAME", env = "PENSTOCK_POD_NAME")]
+    pub(crate) pod_name: String,
+
+    /// Its unique id
+    #[arg(long, value_name = "UID", env = "PENSTOCK_POD_UID")]
+    pub(crate) pod_uid: String,
+
+    /// Its address
+    #[arg(long, value_name = "ADDR", env = "PENSTOCK_POD_IP")]
+    pub(crate) pod_ip: Option<IpAddr>,
+
+    /// Name that leads to all replicas, who look at workers that one of them does not hear
+    #[arg(long, value_name = "HOST")]
+    pub(crate) peers: Option<String>,
+
+    /// ServiceAccount in our namespace whose pods are workers
+    #[arg(long, value_name = "NAME", default_value = "penstock-worker")]
+    pub(crate) workers_service_account: String,
+
+    /// Audience that a worker's token must be made for
+    #[arg(long, value_name = "NAME", default_value = "penstock")]
+    pub(crate) audience: String,
+
+    /// Namespace whose token Secrets are read, `*` for all; repeat for several [default: none]
+    #[arg(long = "secret-namespaces", value_name = "NAMESPACE")]
+    pub(crate) secret_namespaces: Vec<String>,
+
+    /// Lets streams of a namespace use paths below PREFIX/ too; `*` for any prefix or namespace; repeat for several
+    #[arg(long = "path-grants", value_name = "PREFIX=NAMESPACE", value_parser = path_grant)]
+    pub(crate) path_grants: Vec<PathGrant>,
+
+    /// How log lines are written to standard error
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
 }
+
+/// One value of `--path-grants`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PathGrant {
+    /// With its final slash; empty for any path.
+    prefix: Arc<str>,
+    namespace: Arc<str>,
+}
+
+/// Namespaces to read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Namespaces {
+    All,
+    These(BTreeSet<String>),
+}
+
+impl Operator {
+    pub(crate) fn secret_namespaces(&self) -> Namespaces {
+        if self.secret_namespaces.iter().any(|name| name == "*") {
+            Namespaces::All
+        } else {
+            Namespaces::These(self.secret_namespaces.iter().cloned().collect())
+        }
+    }
+
+    pub(crate) fn grants(&self) -> PathGrants {
+        let mut grants: BTreeMap<Arc<str>, Vec<Arc<str>>> = BTreeMap::new();
+        for PathGrant { prefix, namespace } in &self.path_grants {
+            grants.entry(namespace.clone()).or_default().push(prefix.clone());
+        }
+        PathGrants::Namespaces(grants)
+    }
+}
+
+fn path_grant(text: &str) -> Result<PathGrant, String> {
+    let (prefix, namespace) = text
+        .split_once('=')
+        .filter(|(prefix, namespace)| !prefix.is_empty() && !namespace.is_empty())
+        .ok_or("write PREFIX=NAMESPACE, e.g. live=cameras")?;
+    let prefix = match prefix.trim_end_matches('/') {
+        "*" => String::new(),
+        prefix => format!("{prefix}/"),
+    };
+    Ok(PathGrant { prefix: prefix.into(), namespace: namespace.into() })
+}
+
+#[cfg(test)]
+mod tests;

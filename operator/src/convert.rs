@@ -3,8 +3,8 @@
 mod incoming;
 mod outgoing;
 
-pub(crate) use incoming::{admin_port, event};
-pub(crate) use outgoing::operator_message;
+pub(crate) use incoming::{admin_port, event, sight};
+pub(crate) use outgoing::{inquire, operator_message};
 
 #[cfg(test)]
 mod tests;

@@ -28,6 +28,9 @@ pub(crate) const COMMANDS_A_SESSION: usize = 65_536;
 /// Sessions at once; standalone has one worker, and the one before it may linger for a moment.
 pub(crate) const SESSIONS: usize = 8;
 
+/// On a cluster: 2000 workers, and the sessions before theirs for a moment.
+pub(crate) const CLUSTER_SESSIONS: usize = 4096;
+
 /// A worker beats each 250 ms. A session without a word this long is closed; the planner has long suspected it.
 pub(crate) const SESSION_SILENCE: Duration = Duration::from_secs(10);
 
@@ -78,3 +81,66 @@ pub(crate) const TABLE_EVERY: Duration = Duration::from_millis(500);
 
 /// Rows of that table; more are summed up in a line.
 pub(crate) const TABLE_ROWS: usize = 40;
+
+/// One call of the API server that reads or writes one object (design §5). What takes longer counts as lost.
+pub(crate) const API_CALL: Duration = Duration::from_secs(1);
+
+/// Between two attempts at the API server, and between two looks at the Lease.
+pub(crate) const API_RETRY: Duration = Duration::from_millis(500);
+
+/// Who has not seen a Lease change this long may take it.
+pub(crate) const LEASE: Duration = Duration::from_secs(4);
+
+/// A leader that has not renewed the Lease this long steps down: 1.5 s before another may lead.
+pub(crate) const LEASE_RENEWED_WITHIN: Duration = Duration::from_millis(2500);
+
+/// Objects in a page of a list: 1 MiB of 2 KiB each.
+pub(crate) const LIST_PAGE: u32 = 500;
+
+/// One such page, from an API server that is busy with the lists of others.
+pub(crate) const LIST_CALL: Duration = Duration::from_secs(5);
+
+/// The API server ends a watch after this, and the next goes on: a connection that died in silence costs no more.
+pub(crate) const WATCH_SECONDS: u32 = 60;
+
+/// A watch that says nothing for this long, not even its end, is dead.
+pub(crate) const WATCH_SILENCE: Duration = Duration::from_secs(75);
+
+/// Streams that are read at once, not from a cache.
+pub(crate) const READS_IN_FLIGHT: usize = 16;
+
+/// Kubernetes Events that wait to be made, 1 KiB each: one for each of 4000 streams that fail over together.
+pub(crate) const KUBE_EVENTS: usize = 4096;
+
+/// Tokens of workers that the API server is asked about at once.
+pub(crate) const REVIEWS_IN_FLIGHT: usize = 32;
+
+/// The longest such token; those of Kubernetes have about 1 KiB.
+pub(crate) const TOKEN_BYTES: usize = 8 << 10;
+
+/// From a worker's first byte to the end of its TLS handshake.
+pub(crate) const TLS_HANDSHAKE: Duration = Duration::from_secs(2);
+
+/// Answers of witnesses that wait: of 31 about each of 128 workers that fall silent together.
+pub(crate) const SIGHTS: usize = 4096;
+
+/// Between two looks at who the other replicas are.
+pub(crate) const PEERS_EVERY: Duration = Duration::from_secs(5);
+
+/// One such look.
+pub(crate) const PEERS_LOOK: Duration = Duration::from_secs(2);
+
+/// Between two comparisons of how many workers each replica hears.
+pub(crate) const HEARING_EVERY: Duration = Duration::from_millis(250);
+
+/// A leader that hears fewer workers than another replica this long steps down (design §5).
+pub(crate) const OUTHEARD: Duration = Duration::from_secs(1);
+
+/// And does not take the Lease again for this long.
+pub(crate) const STANDS_ASIDE: Duration = Duration::from_secs(30);
+
+/// Looks at workers that other replicas ask for at once: each is a socket for 300 ms.
+pub(crate) const PEER_LOOKS: usize = 64;
+
+/// Between two looks whether the certificate was renewed, which happens weeks before it ends.
+pub(crate) const CERTIFICATE_LOOK: Duration = Duration::from_secs(30);

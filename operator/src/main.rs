@@ -1,4 +1,4 @@
-//! The binary `penstock`: arguments, then one of its three parts.
+//! The binary `penstock`: arguments, then one of its parts.
 
 use std::process::ExitCode;
 
@@ -8,12 +8,16 @@ use args::{Args, Command};
 
 mod admin;
 mod args;
+mod asks;
+mod check;
 mod clock;
+mod cluster;
 mod convert;
 mod event_log;
 mod folder;
 mod limits;
 mod metrics;
+mod page;
 mod run;
 mod sessions;
 mod shutdown;
@@ -22,6 +26,7 @@ mod store;
 mod supervisor;
 mod table;
 mod telemetry;
+mod witnesses;
 mod worker_pages;
 mod yaml;
 
@@ -35,6 +40,7 @@ fn main() -> ExitCode {
             worker::log::install(args.log_format);
             worker::run(args)
         }
-        Command::Operator => args::operator_is_not_there(),
+        Command::Operator(args) => cluster::run(args),
+        Command::Check(args) => check::run(&args),
     }
 }

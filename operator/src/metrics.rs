@@ -1,14 +1,16 @@
 //! The parent's metrics: the ledger, the planner, the writes. Those of media are the worker's.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use operator_core::{Action, Counters, Event, PoolPorts, Reason, api::StreamPhase, event::WriteOutcome};
+use operator_core::{
+    Action, Counters, Event, PoolPorts, Reason, event::WriteOutcome, panel::Verdict, status::Phase,
+};
 use prometheus::{
     Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
 
-use crate::{run::Ledger, store::Shared};
+use crate::asks::Ledger;
 
 /// Handles of all metrics.
 #[derive(Clone)]
@@ -17,7 +19,12 @@ pub(crate) struct Metrics(Arc<Inner>);
 struct Inner {
     registry: Registry,
     streams: IntGaugeVec,
+    unready: IntGaugeVec,
+    workers: IntGaugeVec,
+    absences_held: IntGauge,
+    capacity: IntGaugeVec,
     ports: IntGaugeVec,
+    failover_seconds: Histogram,
     events: IntCounterVec,
     actions: IntCounterVec,
     writes: IntCounterVec,
@@ -25,6 +32,8 @@ struct Inner {
     plan_seconds: Histogram,
     violations: IntCounter,
     sessions: IntGauge,
+    leads: IntGauge,
+    events_dropped: IntCounter,
     restarts: IntCounter,
     memory: IntGaugeVec,
     incidents: IntCounterVec,
@@ -34,12 +43,47 @@ impl Metrics {
     pub(crate) fn new() -> Self {
         let registry = Registry::new();
         let inner = Inner {
-            streams: gauges(&registry, "penstock_streams", "MediaStreams by phase", &["phase"]),
+            streams: gauges(
+                &registry,
+                "penstock_streams",
+                "MediaStreams by phase; told by the replica that leads",
+                &["phase"],
+            ),
+            unready: gauges(
+                &registry,
+                "penstock_streams_not_ready",
+                "MediaStreams that are not Ready by the reason that their condition gives; told by the replica that leads",
+                &["reason"],
+            ),
+            workers: gauges(
+                &registry,
+                "penstock_workers",
+                "Workers by what is known of them: heard, silent, degraded, held or lost; told by the replica that leads",
+                &["state"],
+            ),
+            absences_held: gauge(
+                &registry,
+                "penstock_absences_held",
+                "MediaStreams that go on though the API lacks them, because too many are gone at once to believe it",
+            ),
+            capacity: gauges(
+                &registry,
+                "penstock_pool_capacity",
+                "Port numbers of a pool on all nodes with a worker; told by the replica that leads",
+                &["pool"],
+            ),
             ports: gauges(
                 &registry,
                 "penstock_ports",
-                "Port numbers of a pool by state; without draining they sum to the capacity",
+                "Port numbers of a pool by state, which without draining sum to the capacity; told by the replica that leads",
                 &["pool", "state"],
+            ),
+            failover_seconds: histogram(
+                &registry,
+                "penstock_failover_seconds",
+                "From the last sign of a worker that is gone to the new one having its stream, for each stream",
+                // From what a worker alone takes to what a node takes that comes back.
+                &[0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 15.0, 30.0, 60.0, 300.0],
             ),
             events: counters(
                 &registry,
@@ -65,13 +109,29 @@ impl Metrics {
                 "Kubernetes Events by reason",
                 &["reason"],
             ),
-            plan_seconds: histogram(&registry, "penstock_operator_plan_seconds", "Time that one plan took"),
+            plan_seconds: histogram(
+                &registry,
+                "penstock_operator_plan_seconds",
+                "Time that one plan took",
+                // From 10 µs to 1 s, in which a plan lies whatever there is.
+                &[1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 1e-1, 1.0],
+            ),
             violations: counter(
                 &registry,
                 "penstock_operator_invariant_violations_total",
                 "Invariants found broken; anything but 0 is a defect to report",
             ),
             sessions: gauge(&registry, "penstock_worker_sessions", "Open sessions with workers"),
+            leads: gauge(
+                &registry,
+                "penstock_operator_leads",
+                "1 where this replica leads and has what it needs to decide",
+            ),
+            events_dropped: counter(
+                &registry,
+                "penstock_events_dropped_total",
+                "Kubernetes Events that were not made, because too many waited or the API refused them",
+            ),
             restarts: counter(
                 &registry,
                 "penstock_worker_restarts_total",
@@ -109,6 +169,11 @@ impl Metrics {
         self.0.plan_seconds.observe(took.as_secs_f64());
     }
 
+    /// A stream's failover has ended, after so long.
+    pub(crate) fn failed_over(&self, took: Duration) {
+        self.0.failover_seconds.observe(took.as_secs_f64());
+    }
+
     /// A write has ended.
     pub(crate) fn written(&self, event: &Event) {
         let Event::Write { outcome, .. } = event else { return };
@@ -127,6 +192,11 @@ impl Metrics {
         self.0.kube_events.with_label_values(&[reason.as_str()]).inc();
     }
 
+    /// A Kubernetes Event could not be made.
+    pub(crate) fn event_dropped(&self) {
+        self.0.events_dropped.inc();
+    }
+
     /// Invariants were found broken.
     pub(crate) fn violated(&self, count: u64) {
         self.0.violations.inc_by(count);
@@ -143,8 +213,7 @@ impl Metrics {
     }
 
     /// Everything, in Prometheus' text format. Without the planner's answer its part is that of the last time.
-    pub(crate) fn text(&self, store: &Shared, ledger: Option<&Ledger>) -> String {
-        self.count_objects(store);
+    pub(crate) fn text(&self, ledger: Option<&Ledger>) -> String {
         if let Some(ledger) = ledger {
             self.count_ledger(ledger);
         }
@@ -159,26 +228,33 @@ impl Metrics {
         }
     }
 
-    /// Totals are computed from the objects when they are asked for, never counted up and down.
-    fn count_objects(&self, store: &Shared) {
-        let store = store.lock();
-        let mut phases: BTreeMap<StreamPhase, i64> = BTreeMap::new();
-        for stream in store.streams() {
-            let phase =
-                stream.status.as_ref().and_then(|status| status.phase).unwrap_or(StreamPhase::Pending);
-            *phases.entry(phase).or_default() += 1;
+    /// Totals are computed when they are asked for, never counted up and down.
+    fn count_ledger(&self, ledger: &Ledger) {
+        self.0.leads.set(i64::from(ledger.leads));
+        self.0.absences_held.set(i64::try_from(ledger.absences_held).unwrap_or(i64::MAX));
+        let told = [&self.0.streams, &self.0.unready, &self.0.workers, &self.0.capacity, &self.0.ports];
+        told.iter().for_each(|metric| metric.reset());
+        // What another replica knows better is not told twice.
+        if ledger.leads {
+            self.tell_state(ledger);
         }
-        self.0.streams.reset();
-        for phase in PHASES {
-            let count = phases.get(&phase).copied().unwrap_or_default();
-            self.0.streams.with_label_values(&[&format!("{phase:?}")]).set(count);
-        }
+        self.count_incidents(&ledger.counters);
     }
 
-    fn count_ledger(&self, ledger: &Ledger) {
-        self.0.ports.reset();
-        for pool in &ledger.ports {
-            let PoolPorts { pool, node: _, capacity: _, free, leased, cooling, quarantined, draining } = pool;
+    fn tell_state(&self, ledger: &Ledger) {
+        for phase in Phase::ALL {
+            set(&self.0.streams, phase.as_str(), ledger.phases.get(&phase));
+        }
+        for reason in ledger.unready.keys() {
+            set(&self.0.unready, reason.as_str(), ledger.unready.get(reason));
+        }
+        for verdict in Verdict::ALL {
+            set(&self.0.workers, verdict.as_str(), ledger.workers.get(&verdict));
+        }
+        // A pool has a shelf on each node.
+        for shelf in &ledger.ports {
+            let PoolPorts { pool, node: _, capacity, free, leased, cooling, quarantined, draining } = shelf;
+            self.0.capacity.with_label_values(&[pool.as_str()]).add(i64::from(*capacity));
             for (state, count) in [
                 ("free", free),
                 ("leased", leased),
@@ -186,10 +262,12 @@ impl Metrics {
                 ("quarantined", quarantined),
                 ("draining", draining),
             ] {
-                // A pool has a shelf on each node.
                 self.0.ports.with_label_values(&[pool.as_str(), state]).add(i64::from(*count));
             }
         }
+    }
+
+    fn count_incidents(&self, counters: &Counters) {
         let Counters {
             leaks_repaired,
             adoptions,
@@ -205,7 +283,7 @@ impl Metrics {
             stale_events,
             stale_messages,
             absences_held,
-        } = ledger.counters;
+        } = *counters;
         for (kind, total) in [
             ("leak_repaired", leaks_repaired),
             ("adoption", adoptions),
@@ -243,16 +321,6 @@ impl Metrics {
     }
 }
 
-const PHASES: [StreamPhase; 7] = [
-    StreamPhase::Pending,
-    StreamPhase::Ready,
-    StreamPhase::Live,
-    StreamPhase::Idle,
-    StreamPhase::Paused,
-    StreamPhase::Refused,
-    StreamPhase::Terminating,
-];
-
 fn event_kind(event: &Event) -> &'static str {
     match event {
         Event::StreamSeen(_) => "stream_seen",
@@ -272,6 +340,7 @@ fn event_kind(event: &Event) -> &'static str {
         Event::Beat { .. } => "beat",
         Event::Report { .. } => "report",
         Event::SessionClosed { .. } => "session_closed",
+        Event::WorkerDegraded { .. } => "worker_degraded",
         Event::WorkerLost { .. } => "worker_lost",
         Event::Lead { .. } => "lead",
         Event::TermRecorded { .. } => "term_recorded",
@@ -291,6 +360,11 @@ fn action_kind(action: &Action) -> &'static str {
         Action::CloseSession { .. } => "close_session",
         Action::Emit { .. } => "emit",
     }
+}
+
+fn set(metric: &IntGaugeVec, label: &str, count: Option<&u64>) {
+    let count = count.copied().unwrap_or_default();
+    metric.with_label_values(&[label]).set(i64::try_from(count).unwrap_or(i64::MAX));
 }
 
 const SOUND: &str = "names and labels are written in this file, each once";
@@ -319,10 +393,8 @@ fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
     metric
 }
 
-/// From 10 µs to 1 s, in which a plan lies whatever there is.
-fn histogram(registry: &Registry, name: &str, help: &str) -> Histogram {
-    let options =
-        HistogramOpts::new(name, help).buckets(vec![1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 1e-1, 1.0]);
+fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> Histogram {
+    let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
     let metric = Histogram::with_opts(options).expect(SOUND);
     registry.register(Box::new(metric.clone())).expect(SOUND);
     metric

@@ -11,12 +11,8 @@ use std::{
     task::{Context, Poll},
 };
 
-use operator_core::{Event, ids::SessionId};
-use proto::control::v1::{
-    OperatorMessage, WorkerMessage,
-    control_server::{Control, ControlServer},
-    worker_message::Body,
-};
+use operator_core::{Event, event::Hello, ids::SessionId, panel::Witness};
+use proto::control::v1::{WorkerMessage, worker_message::Body};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
@@ -24,12 +20,19 @@ use tokio::{
 };
 use tokio_stream::{Stream, wrappers::TcpListenerStream};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tonic::{Request, Response, Status, Streaming, service::interceptor::InterceptedService};
+use tonic::{
+    Request, Response, Status, Streaming,
+    metadata::MetadataMap,
+    transport::{Server, ServerTlsConfig},
+};
 
-use crate::{convert, limits, yaml::sha256};
+use crate::{cluster::Reviewer, convert, limits, witnesses::Seen, yaml::sha256};
 
+mod service;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use service::Outbound;
 
 /// All open sessions.
 #[derive(Clone)]
@@ -37,53 +40,78 @@ pub(crate) struct Sessions(Arc<Inner>);
 
 struct Inner {
     events: mpsc::Sender<Event>,
-    /// Ports of this process, which no stream may lease.
-    own_ports: Vec<u16>,
+    admission: Admission,
+    /// At once.
+    open_max: usize,
     open: Mutex<BTreeMap<SessionId, Open>>,
     next: AtomicU64,
-    /// Where the newest worker's admin pages are.
-    pages: watch::Sender<Option<SocketAddr>>,
     greeted: AtomicBool,
     /// Turns true with the first inventory of a worker.
     reported: watch::Sender<bool>,
 }
 
 struct Open {
-    queue: mpsc::Sender<OperatorMessage>,
+    queue: mpsc::Sender<Outbound>,
     end: CancellationToken,
 }
 
-impl Sessions {
-    pub(crate) fn new(
-        events: mpsc::Sender<Event>,
+/// Who may open a session.
+pub(crate) enum Admission {
+    /// The one worker of standalone, which was given this token.
+    Local {
+        /// SHA-256 of it.
+        token: [u8; 32],
+        /// Ports of this process, which no stream may lease.
         own_ports: Vec<u16>,
+        /// Where the newest worker's admin pages are.
         pages: watch::Sender<Option<SocketAddr>>,
-    ) -> Self {
+    },
+    /// Pods of a cluster, each for itself and its node alone.
+    Pods {
+        /// Says whose a token is.
+        reviewer: Arc<Reviewer>,
+        /// Takes what workers saw of each other.
+        sights: mpsc::Sender<Seen>,
+    },
+}
+
+/// A pod, as the API server vouches for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pod {
+    pub(crate) name: String,
+    pub(crate) uid: String,
+    pub(crate) node: String,
+}
+
+impl Sessions {
+    /// `open_max` sessions at once.
+    pub(crate) fn new(events: mpsc::Sender<Event>, admission: Admission, open_max: usize) -> Self {
         let (next, greeted) = (AtomicU64::new(1), AtomicBool::new(false));
-        let reported = watch::Sender::new(false);
-        Self(Arc::new(Inner { events, own_ports, open: Mutex::default(), next, pages, greeted, reported }))
+        let (open, reported) = (Mutex::default(), watch::Sender::new(false));
+        Self(Arc::new(Inner { events, admission, open_max, open, next, greeted, reported }))
     }
 
-    /// Serves sessions on the listener to whoever has the token. Ends with the process.
+    /// Serves sessions on the listener. Ends with the process.
     pub(crate) async fn serve(
         self,
         listener: TcpListener,
-        token: String,
+        tls: Option<ServerTlsConfig>,
     ) -> Result<(), tonic::transport::Error> {
-        let control = ControlServer::new(self).max_decoding_message_size(limits::MESSAGE_BYTES);
-        let expected = sha256(format!("Bearer {token}").as_bytes());
-        let guard = move |request: Request<()>| authorized(request, &expected);
-        tonic::transport::Server::builder()
-            .add_service(InterceptedService::new(control, guard))
+        let mut server = Server::builder();
+        if let Some(tls) = tls {
+            server = server.tls_config(tls)?;
+        }
+        server
+            .add_service(service::ControlService(self))
             .serve_with_incoming(TcpListenerStream::new(listener))
             .await
     }
 
     /// Queues a message for a worker. A session that takes none until its queue is full is closed.
-    pub(crate) fn send(&self, session: SessionId, message: OperatorMessage) {
+    pub(crate) fn send(&self, session: SessionId, message: impl Into<Outbound>) {
         let open = self.open();
         let Some(to) = open.get(&session) else { return };
-        if to.queue.try_send(message).is_err() {
+        if to.queue.try_send(message.into()).is_err() {
             to.end.cancel();
             tracing::warn!(%session, "session closed: its worker takes no commands, {} wait", limits::COMMANDS_A_SESSION);
         }
@@ -121,12 +149,13 @@ impl Sessions {
     async fn receive(
         self,
         session: SessionId,
+        pod: Option<Pod>,
         mut messages: Streaming<WorkerMessage>,
         end: CancellationToken,
     ) {
         let why = tokio::select! {
             () = end.cancelled() => None,
-            why = self.pass_on(session, &mut messages) => Some(why),
+            why = self.pass_on(session, pod.as_ref(), &mut messages) => Some(why),
         };
         end.cancel();
         self.open().remove(&session);
@@ -137,7 +166,12 @@ impl Sessions {
         let _ = self.0.events.send(Event::SessionClosed { session }).await;
     }
 
-    async fn pass_on(&self, session: SessionId, messages: &mut Streaming<WorkerMessage>) -> String {
+    async fn pass_on(
+        &self,
+        session: SessionId,
+        pod: Option<&Pod>,
+        messages: &mut Streaming<WorkerMessage>,
+    ) -> String {
         let mut greeted = false;
         loop {
             let message = match timeout(limits::SESSION_SILENCE, messages.message()).await {
@@ -153,6 +187,20 @@ impl Sessions {
             if matches!(body, Body::Hello(_)) == greeted {
                 return "Hello must be the first message, and only that".to_owned();
             }
+            let body = match body {
+                Body::Witnessed(it) => {
+                    if let Admission::Pods { sights, reviewer: _ } = &self.0.admission {
+                        // One that is late by a full queue is as good as none.
+                        let _ = sights.try_send(Seen {
+                            inquiry: it.inquiry,
+                            witness: Witness::Worker(session),
+                            sight: convert::sight(it),
+                        });
+                    }
+                    continue;
+                }
+                body => body,
+            };
             let admin = convert::admin_port(&body);
             let mut event = match convert::event(session, body) {
                 Ok(event) => event,
@@ -160,10 +208,15 @@ impl Sessions {
             };
             if let Event::Hello { hello, .. } = &mut event {
                 greeted = true;
+                if let Some(other) = pod.and_then(|pod| pod.differs(hello)) {
+                    return other;
+                }
                 self.0.greeted.store(true, Ordering::Relaxed);
-                // Workers of standalone run on this machine.
-                self.0.pages.send_replace(admin.map(|port| (Ipv4Addr::LOCALHOST, port).into()));
-                hello.listener_ports.extend(&self.0.own_ports);
+                if let Admission::Local { own_ports, pages, token: _ } = &self.0.admission {
+                    // It runs on this machine.
+                    pages.send_replace(admin.map(|port| (Ipv4Addr::LOCALHOST, port).into()));
+                    hello.listener_ports.extend(own_ports);
+                }
                 tracing::info!(%session, worker = %hello.worker, boot = %hello.boot, "worker is here");
             }
             let inventory = matches!(event, Event::Inventory { .. });
@@ -177,47 +230,73 @@ impl Sessions {
     }
 }
 
-fn authorized(request: Request<()>, expected: &[u8; 32]) -> Result<Request<()>, Status> {
-    let given = request.metadata().get("authorization").map_or(&b""[..], |value| value.as_bytes());
-    // Digests are compared, so that time tells nothing of the token.
-    match aws_lc_rs::constant_time::verify_slices_are_equal(&sha256(given), expected) {
-        Ok(()) => Ok(request),
-        Err(_) => Err(Status::unauthenticated("the session's token is missing or wrong")),
+impl Pod {
+    /// What a hello claims to be beyond what the token is for.
+    fn differs(&self, hello: &Hello) -> Option<String> {
+        let Self { name, uid, node } = self;
+        let same = hello.worker.as_str() == name && &*hello.pod_uid == uid && hello.node.as_str() == node;
+        (!same).then(|| {
+            format!(
+                "the token is for pod {name} ({uid}) on node {node}, but the worker says that it is {} ({}) on {}",
+                hello.worker, hello.pod_uid, hello.node
+            )
+        })
     }
 }
 
-#[tonic::async_trait]
-impl Control for Sessions {
-    type SessionStream = Outgoing;
+impl Admission {
+    /// Whom a request speaks for; absent: it is the worker of standalone.
+    async fn admit(&self, metadata: &MetadataMap) -> Result<Option<Pod>, Status> {
+        let given = metadata.get("authorization").map_or(&b""[..], |value| value.as_bytes());
+        let given = given.strip_prefix(b"Bearer ").unwrap_or_default();
+        match self {
+            Self::Local { token, own_ports: _, pages: _ } => {
+                // Digests are compared, so that time tells nothing of the token.
+                match aws_lc_rs::constant_time::verify_slices_are_equal(&sha256(given), token) {
+                    Ok(()) => Ok(None),
+                    Err(_) => Err(Status::unauthenticated("the session's token is missing or wrong")),
+                }
+            }
+            Self::Pods { reviewer, sights: _ } => {
+                let token = str::from_utf8(given)
+                    .map_err(|_| Status::unauthenticated("the session's token is no text"))?;
+                reviewer.review(token).await.map(Some)
+            }
+        }
+    }
+}
 
+impl Sessions {
+    /// A worker opens a session.
     async fn session(
         &self,
         request: Request<Streaming<WorkerMessage>>,
     ) -> Result<Response<Outgoing>, Status> {
+        let pod = self.0.admission.admit(request.metadata()).await?;
         let (queue, messages) = mpsc::channel(limits::COMMANDS_A_SESSION);
         let end = CancellationToken::new();
         let session = SessionId(self.0.next.fetch_add(1, Ordering::Relaxed));
         {
             let mut open = self.open();
-            if open.len() >= limits::SESSIONS {
+            if open.len() >= self.0.open_max {
                 return Err(Status::resource_exhausted("too many sessions"));
             }
             open.insert(session, Open { queue, end: end.clone() });
         }
         // Ends with the session: `receive` waits for nothing but the worker, `end` and a deadline.
-        tokio::spawn(self.clone().receive(session, request.into_inner(), end.clone()));
+        tokio::spawn(self.clone().receive(session, pod, request.into_inner(), end.clone()));
         Ok(Response::new(Outgoing { messages, end: Box::pin(end.cancelled_owned()) }))
     }
 }
 
 /// The queue of a session, on its way out.
 pub(crate) struct Outgoing {
-    messages: mpsc::Receiver<OperatorMessage>,
+    messages: mpsc::Receiver<Outbound>,
     end: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl Stream for Outgoing {
-    type Item = Result<OperatorMessage, Status>;
+    type Item = Result<Outbound, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if self.end.as_mut().poll(cx).is_ready() {

@@ -25,19 +25,21 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admin::{self, Pages},
     args::Standalone,
+    asks::Asks,
     clock::Clock,
     event_log::EventLog,
     folder::{Folder, Watch},
     limits,
     metrics::Metrics,
     run::{self, Drivers},
-    sessions::Sessions,
+    sessions::{Admission, Sessions},
     shutdown::Signals,
-    store,
+    store::{self, Local},
     supervisor::{self, End, Launch},
     table::Screen,
     telemetry,
     worker_pages::WorkerPages,
+    yaml::sha256,
 };
 
 /// The one node of standalone.
@@ -128,22 +130,32 @@ async fn serve(args: Standalone, ready: Ready) -> Result<ExitCode, StartError> {
     let (events, received) = mpsc::channel(limits::EVENTS);
     let (store, log, metrics) = (store::Shared::default(), EventLog::default(), Metrics::new());
     let (pages_at, pages) = watch::channel(None);
-    let sessions = Sessions::new(events.clone(), ready.own_ports.clone(), pages_at.clone());
+    let sessions = Sessions::new(
+        events.clone(),
+        Admission::Local {
+            token: sha256(ready.token.as_bytes()),
+            own_ports: ready.own_ports,
+            pages: pages_at.clone(),
+        },
+        limits::SESSIONS,
+    );
     let shutdown = CancellationToken::new();
 
     // These tasks live as long as the process. One that ends before is a defect, and ends us.
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(signals.watch(shutdown.clone()));
     let listener = tokio::net::TcpListener::from_std(ready.sessions).map_err(system("sessions"))?;
-    tasks.spawn(serve_sessions(sessions.clone(), listener, ready.token));
+    tasks.spawn(serve_sessions(sessions.clone(), listener));
     let drivers = Drivers {
-        store: store.clone(),
+        replica: "standalone".to_owned(),
+        objects: Local { store: store.clone(), log: log.clone() },
+        // The one worker's supervisor knows of its end.
+        witnesses: None,
         sessions: sessions.clone(),
-        log: log.clone(),
         metrics: metrics.clone(),
         clock: Clock::start(),
     };
-    let (asks, asked) = mpsc::channel(limits::ASKS);
+    let (asks, asked) = Asks::new();
     tasks.spawn(run::run(Config::standalone(), received, asked, drivers));
     let watch = Watch::new(&args.dir).map_err(system("can't watch the folder"))?;
     let folder = Folder::new(args.dir.clone(), store.clone(), log.clone());
@@ -158,11 +170,7 @@ async fn serve(args: Standalone, ready: Ready) -> Result<ExitCode, StartError> {
         asks,
         test_hooks: args.test_hooks,
     };
-    tasks.spawn(async move {
-        if let Err(error) = admin::serve(listener, pages).await {
-            tracing::error!("admin pages: {error}");
-        }
-    });
+    tasks.spawn(admin::serve(listener, pages));
     if let Some(screen) = screen {
         tasks.spawn(screen.follow(store));
     }
@@ -187,8 +195,8 @@ async fn serve(args: Standalone, ready: Ready) -> Result<ExitCode, StartError> {
     }
 }
 
-async fn serve_sessions(sessions: Sessions, listener: tokio::net::TcpListener, token: String) {
-    if let Err(error) = sessions.serve(listener, token).await {
+async fn serve_sessions(sessions: Sessions, listener: tokio::net::TcpListener) {
+    if let Err(error) = sessions.serve(listener, None).await {
         tracing::error!("sessions with workers: {error}");
     }
 }
@@ -202,8 +210,13 @@ async fn feed(
     events: mpsc::Sender<Event>,
 ) {
     let name = NodeName::from(NODE);
-    let node =
-        NodeObject { name: name.clone(), labels: Default::default(), ready: true, unschedulable: false };
+    let node = NodeObject {
+        name: name.clone(),
+        labels: Default::default(),
+        ready: true,
+        unschedulable: false,
+        addresses: Vec::new(),
+    };
     let nodes = Event::Listed(Listed::Nodes { names: [name].into() });
     for event in [Event::Lead { floor: Term(0) }, Event::NodeSeen(node), nodes] {
         if events.send(event).await.is_err() {

@@ -3,15 +3,15 @@
 //! It answers the planner's writes as a cluster would, so that the planner knows no difference. Nothing is stored on disk.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
 
 use k8s_openapi::jiff::Timestamp;
 use operator_core::{
-    Event,
-    action::Action,
+    Event, Reason,
+    action::{Action, ObjectRef, Severity},
     api::{
         self, MediaStream, ObjectMeta, PortPool, Time,
         check::{self, Refusal},
@@ -21,6 +21,8 @@ use operator_core::{
     ids::{ObjectName, PoolName, ResourceVersion, Uid},
 };
 use serde_json::{Value, json};
+
+use crate::{event_log::EventLog, run::Objects};
 
 #[cfg(test)]
 mod tests;
@@ -34,6 +36,33 @@ impl Shared {
         // A panic in one of the short sections leaves whole objects behind, so they may go on being used.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The objects of standalone, as the planner's loop acts on them.
+pub(crate) struct Local {
+    pub(crate) store: Shared,
+    pub(crate) log: EventLog,
+}
+
+impl Objects for Local {
+    fn begin(&mut self, action: Action, answers: &mut VecDeque<Event>) {
+        match action {
+            // There is no Lease to write it into: one process leads, and its worker ends with it.
+            Action::RecordTerm { term } => answers.push_back(Event::TermRecorded { term }),
+            action => answers.extend(self.store.lock().write(action)),
+        }
+    }
+
+    /// All of them were given at once.
+    async fn answer(&mut self) -> Event {
+        std::future::pending().await
+    }
+
+    fn emit(&mut self, object: &ObjectRef, reason: Reason, severity: Severity, note: &str, now_unix_ms: u64) {
+        self.log.emit(object, reason.as_str(), severity, note, now_unix_ms);
+    }
+
+    fn demoted(&mut self) {}
 }
 
 /// All objects.
@@ -154,11 +183,6 @@ impl Store {
     /// All streams, by name.
     pub(crate) fn streams(&self) -> impl Iterator<Item = &MediaStream> {
         self.streams.values()
-    }
-
-    /// One stream.
-    pub(crate) fn stream_named(&self, name: &ObjectName) -> Option<&MediaStream> {
-        self.streams.get(name)
     }
 
     /// The version of the newest change.

@@ -3,49 +3,52 @@
 use operator_core::{
     Reason,
     action::{ObjectRef, Severity},
-    api::{EndpointUse, MediaStream, StreamPhase},
+    ids::{ObjectName, WorkerName},
+    status::{Phase, StreamStatus, Usage},
 };
 use tracing_subscriber::EnvFilter;
 use worker::args::LogFormat;
 
 use crate::table::Screen;
 
-/// The part of a stream's status whose changes are worth a line.
-#[derive(PartialEq, Eq)]
-pub(crate) struct Shown {
-    phase: Option<StreamPhase>,
-    epoch: Option<i64>,
+/// A change of a stream's status that is worth a line.
+pub(crate) struct Transition {
+    stream: ObjectName,
+    phase: Phase,
+    epoch: u64,
+    worker: Option<WorkerName>,
+    publish: Option<String>,
 }
 
-impl Shown {
-    pub(crate) fn of(stream: &MediaStream) -> Option<Self> {
-        stream.status.as_ref().map(|status| Self { phase: status.phase, epoch: status.epoch })
+impl Transition {
+    /// What is new in a status that is about to be written; absent: nothing that a person waits for.
+    pub(crate) fn between(
+        before: Option<&StreamStatus>,
+        after: &StreamStatus,
+        stream: &ObjectName,
+    ) -> Option<Self> {
+        let (phase, epoch) = (after.phase, after.epoch);
+        let before = before.map(|before| (before.phase, before.epoch)).unwrap_or_default();
+        // Every stream begins as Pending, and is something else in a moment.
+        if before == (phase, epoch) || (phase == Phase::Pending && before.0 == phase) {
+            return None;
+        }
+        let publish = after.endpoints.iter().find(|endpoint| endpoint.usage == Usage::Publish);
+        Some(Self {
+            stream: stream.clone(),
+            phase,
+            epoch,
+            worker: after.assignment.as_ref().map(|assignment| assignment.worker.clone()),
+            publish: publish.map(|endpoint| endpoint.url.clone()),
+        })
     }
-}
 
-/// A line where a written status shows something new.
-pub(crate) fn changed(before: Option<&Shown>, stream: &MediaStream) {
-    let Some(status) = &stream.status else { return };
-    if before == Some(&Shown { phase: status.phase, epoch: status.epoch }) {
-        return;
+    /// The line.
+    pub(crate) fn log(&self) {
+        let Self { stream, phase, epoch, worker, publish } = self;
+        let worker = worker.as_ref().map_or("-", |worker| worker.as_str());
+        tracing::info!(%stream, epoch, worker, publish, "stream is {}", phase.as_str());
     }
-    let Some(phase) = status.phase else { return };
-    // Every stream begins so, and is something else in a moment.
-    let news = phase != StreamPhase::Pending || before.is_some_and(|before| before.phase != status.phase);
-    if !news {
-        return;
-    }
-    let name = stream.metadata.name.as_deref().unwrap_or_default();
-    let namespace = stream.metadata.namespace.as_deref().unwrap_or_default();
-    let worker = status.assignment.as_ref().map_or("-", |assignment| assignment.worker.as_str());
-    let publish = status.endpoints.iter().find(|endpoint| endpoint.use_ == EndpointUse::Publish);
-    tracing::info!(
-        stream = format!("{namespace}/{name}"),
-        epoch = status.epoch,
-        worker,
-        publish = publish.map(|endpoint| endpoint.url.as_str()),
-        "stream is {phase:?}"
-    );
 }
 
 /// The line of a Kubernetes Event.
@@ -59,7 +62,8 @@ pub(crate) fn emitted(object: &ObjectRef, reason: Reason, severity: Severity, no
 /// Begins logging: lines as the worker writes them, above the table where there is one.
 pub(crate) fn install(format: LogFormat, screen: Option<&Screen>) {
     let Some(screen) = screen else { return worker::log::install(format) };
-    let filter = EnvFilter::try_from_env("PENSTOCK_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_env("PENSTOCK_LOG")
+        .unwrap_or_else(|_| EnvFilter::new(worker::log::DEFAULT_FILTER));
     let installed = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(screen.clone())

@@ -3,12 +3,11 @@
 use std::{net::SocketAddr, time::Duration};
 
 use axum::http::{Method, Request, Response, StatusCode, Uri, header};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, sync::watch, time::timeout};
+use tokio::{sync::watch, time::timeout};
 
-use crate::limits;
+use crate::{limits, page};
 
 /// Where the worker's pages are at the moment.
 #[derive(Clone)]
@@ -21,12 +20,8 @@ pub(crate) enum NoPage {
     NotRunning,
     #[error("the worker did not answer within {0:?}")]
     Late(Duration),
-    #[error("can't connect to the worker's admin port: {0}")]
-    Connect(std::io::Error),
     #[error("asking the worker: {0}")]
-    Http(#[from] hyper::Error),
-    #[error("the worker's answer: {0}")]
-    Body(Box<dyn std::error::Error + Send + Sync>),
+    Page(#[from] page::NoPage),
 }
 
 impl WorkerPages {
@@ -49,44 +44,24 @@ impl WorkerPages {
 }
 
 async fn ask(address: SocketAddr, method: Method, uri: &Uri, body: Bytes) -> Result<Response<Bytes>, NoPage> {
-    let socket = TcpStream::connect(address).await.map_err(NoPage::Connect)?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket)).await?;
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     let request = Request::builder()
         .method(method)
         .uri(path)
-        .header(header::HOST, address.to_string())
-        .header(header::CONNECTION, "close")
         // The worker takes no other body.
         .header(header::CONTENT_TYPE, "application/json")
         .body(Full::new(body))
-        .expect("method, path and host come from a parsed request");
-    let exchange = async {
-        let (head, body) = sender.send_request(request).await?.into_parts();
-        let body =
-            Limited::new(body, limits::WORKER_PAGE_BYTES).collect().await.map_err(NoPage::Body)?.to_bytes();
-        Ok(Response::from_parts(head, body))
-    };
-    // The connection is driven here, by whoever waits for the answer: there is no task to own.
-    let (mut exchange, mut connection) = (std::pin::pin!(exchange), std::pin::pin!(connection));
-    tokio::select! {
-        biased;
-        answer = &mut exchange => answer,
-        ended = &mut connection => match ended {
-            // All is read; what is left is to put it together.
-            Ok(()) => exchange.await,
-            Err(error) => Err(error.into()),
-        },
-    }
+        .expect("method and path come from a parsed request");
+    Ok(page::exchange(address, request, limits::WORKER_PAGE_BYTES).await?)
 }
 
 impl NoPage {
     /// What to answer instead.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Self::NotRunning | Self::Connect(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotRunning | Self::Page(page::NoPage::Connect(_)) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Late(_) => StatusCode::GATEWAY_TIMEOUT,
-            Self::Http(_) | Self::Body(_) => StatusCode::BAD_GATEWAY,
+            Self::Page(page::NoPage::Http(_) | page::NoPage::Body(_)) => StatusCode::BAD_GATEWAY,
         }
     }
 }

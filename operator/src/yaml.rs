@@ -143,7 +143,6 @@ struct Secret {
 }
 
 impl Secret {
-    /// One token a line. Empty lines are none, so that a file may end in a newline.
     fn token_sha256(&self) -> Result<Arc<[[u8; 32]]>, &'static str> {
         if self.type_ != api::TOKEN_SECRET_TYPE {
             return Err(
@@ -152,13 +151,19 @@ impl Secret {
         }
         let plain = self.string_data.get(api::TOKEN_SECRET_KEY).map(String::as_bytes);
         let encoded = self.data.get(api::TOKEN_SECRET_KEY).map(|bytes| bytes.0.as_slice());
-        let Some(text) = plain.or(encoded) else {
-            return Err("key token is missing: write stringData: {token: VALUE}, one value a line");
-        };
-        let lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
-        let hashes: Arc<[[u8; 32]]> = lines.map(sha256).collect();
-        if hashes.is_empty() { Err("key token is empty: write at least one value") } else { Ok(hashes) }
+        self::token_sha256(plain.or(encoded))
     }
+}
+
+/// The digest of each token of a Secret, by the value of its key `token`: one a line. Empty lines are none, so that a file may end
+/// in a newline.
+pub(crate) fn token_sha256(text: Option<&[u8]>) -> Result<Arc<[[u8; 32]]>, &'static str> {
+    let Some(text) = text else {
+        return Err("key token is missing: write stringData: {token: VALUE}, one value a line");
+    };
+    let lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
+    let hashes: Arc<[[u8; 32]]> = lines.map(sha256).collect();
+    if hashes.is_empty() { Err("key token is empty: write at least one value") } else { Ok(hashes) }
 }
 
 /// SHA-256 of a token; nothing else of it is kept.

@@ -67,6 +67,7 @@ fn from_worker() -> Vec<(&'static str, worker_message::Body)> {
                 http_port: 2,
                 health_port: 3,
                 admin_port: 4,
+                template: "t".into(),
                 epoch: 5,
             }),
         ),
@@ -82,7 +83,7 @@ fn from_worker() -> Vec<(&'static str, worker_message::Body)> {
                 request_id: 6,
             }),
         ),
-        ("Beat", Body::Beat(Beat { sequence: 9, digest: 0xcbf2_9ce4_8422_2325, term: 7 })),
+        ("Beat", Body::Beat(Beat { sequence: 9, digest: 0xcbf2_9ce4_8422_2325, term: 7, draining: true })),
         ("Assigned", report(report::Kind::Assigned(Assigned { stream: stream(), ports: vec![20_000] }))),
         (
             "BindFailed",
@@ -118,6 +119,10 @@ fn from_worker() -> Vec<(&'static str, worker_message::Body)> {
                 verdict: "blocked".into(),
                 streams: stream().into_iter().collect(),
             })),
+        ),
+        (
+            "Witnessed",
+            Body::Witnessed(Witnessed { inquiry: 7, sight: Sight::Answered.into(), boot_id: "b".into() }),
         ),
     ]
 }
@@ -159,6 +164,7 @@ fn from_operator() -> Vec<(&'static str, operator_message::Body)> {
                     play: play(),
                 }],
                 removed_paths: vec!["live/b".into()],
+                more: true,
             }),
         ),
         ("InventoryRequest", Body::InventoryRequest(InventoryRequest { id: 13 })),
@@ -167,6 +173,7 @@ fn from_operator() -> Vec<(&'static str, operator_message::Body)> {
             Body::Watch(Watch { ranges: vec![PortRange { start: 20_000, end: 29_999 }], interval_ms: 5000 }),
         ),
         ("CloseLeak", Body::CloseLeak(CloseLeak { port: 20_000, stream: stream() })),
+        ("Inquire", Body::Inquire(Inquire { inquiry: 7, address: "a".into(), port: 9181 })),
     ]
 }
 
@@ -200,7 +207,7 @@ fn each_message_is_on_the_wire_as_it_was() {
 
 #[test]
 fn a_message_of_a_later_version_is_read_as_far_as_it_is_known() {
-    let beat = Beat { sequence: 1, digest: 2, term: 3 };
+    let beat = Beat { sequence: 1, digest: 2, term: 3, draining: false };
     // Field 99, a string.
     let later = [beat.encode_to_vec(), vec![0x9a, 0x06, 0x02, b'h', b'i']].concat();
     assert_eq!(Beat::decode(&*later), Ok(beat));

@@ -12,12 +12,12 @@
 
 mod control_plane;
 mod daemons;
-mod image;
 mod network;
 mod node;
 mod pki;
 mod programs;
 mod sysctl;
+mod turn;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -26,12 +26,13 @@ use std::{env, fs};
 
 use crate::cache;
 use crate::eventually::within;
+use crate::image::Image;
 use crate::tools::{find, succeed};
 
 use daemons::Daemons;
-pub use image::Image;
 pub use node::Node;
 pub use programs::Programs;
+use turn::Turn;
 
 /// How long the control plane, or a node, may take to come up on a busy machine.
 const UP: Duration = Duration::from_secs(120);
@@ -46,6 +47,8 @@ pub const DEBIAN: &[(&str, &[&str])] = &[
     ("openssl", &["openssl"]),
     ("ip", &["iproute2"]),
     ("nsenter", &["util-linux"]),
+    // Scrapes an installation; with promtool, which checks the rules of the chart.
+    ("prometheus", &["prometheus"]),
 ];
 
 /// A cluster that runs. Taken down on drop, unless it is kept.
@@ -53,6 +56,8 @@ pub struct Cluster {
     parts: Parts,
     nodes: u8,
     kept: bool,
+    /// Given back last. Who found the cluster of another process has none.
+    turn: Option<Turn>,
 }
 
 /// What all parts of the harness need.
@@ -99,20 +104,27 @@ impl Cluster {
     /// Builds what is missing, and brings a cluster of so many nodes up.
     pub fn up(nodes: u8) -> Result<Cluster, String> {
         assert!((1..=9).contains(&nodes), "addresses and names are made for 1 to 9 nodes");
-        can_run()?;
-        if network::is_up() {
-            return Err(
-                "a cluster runs on this machine, or is left of one; `cargo xtask cluster down` ends it"
-                    .into(),
-            );
-        }
-        let state = state_folder();
-        fs::remove_dir_all(&state).map_err(|e| format!("{}: {e}", state.display()))?;
+        let cluster = Cluster::new(nodes)?;
         let begun = Instant::now();
-        let cluster = Cluster { parts: Parts::at(state_folder())?, nodes, kept: false };
-        cluster.start()?;
+        cluster.start(&control_plane::PARTS)?;
         eprintln!("{nodes} nodes are Ready after {:.1} s", begun.elapsed().as_secs_f64());
         Ok(cluster)
+    }
+
+    /// Only etcd and the API server: objects are what somebody makes them, and no controller calls a node without a kubelet lost.
+    pub fn api_only() -> Result<Cluster, String> {
+        let cluster = Cluster::new(0)?;
+        cluster.start(&control_plane::API)?;
+        Ok(cluster)
+    }
+
+    /// Waits for its turn. Nothing of it runs yet.
+    fn new(nodes: u8) -> Result<Cluster, String> {
+        can_run()?;
+        let state = state_folder();
+        let turn = Turn::take(&state)?;
+        fs::remove_dir_all(&state).map_err(|e| format!("{}: {e}", state.display()))?;
+        Ok(Cluster { parts: Parts::at(state_folder())?, nodes, kept: false, turn: Some(turn) })
     }
 
     /// The cluster that another process brought up and kept.
@@ -120,19 +132,22 @@ impl Cluster {
         if !network::is_up() {
             return Err("no cluster runs on this machine; `cargo xtask cluster up` makes one".into());
         }
-        let parts = Parts::at(state_folder())?;
+        let parts = Parts::at(turn::state().unwrap_or_else(state_folder))?;
         let nodes = (1..=9).filter(|&number| network::has_node(number)).count() as u8;
-        Ok(Cluster { parts, nodes, kept: true })
+        Ok(Cluster { parts, nodes, kept: true, turn: None })
     }
 
-    fn start(&self) -> Result<(), String> {
+    fn start(&self, parts: &[&str]) -> Result<(), String> {
         sysctl::keep(&self.parts)?;
         network::up()?;
         pki::make(&self.parts, self.nodes)?;
-        control_plane::start(&self.parts)?;
-        // Before the nodes, which boot at once and all need it.
-        Image::of_program(&self.parts, node::PAUSE_IMAGE, &self.parts.programs.path("pause"))?;
+        parts.iter().try_for_each(|part| control_plane::start_part(&self.parts, part))?;
         let nodes: Vec<Node> = self.nodes();
+        if nodes.is_empty() {
+            return Ok(());
+        }
+        // Before the nodes, which boot at once and all need it.
+        node::pause_image(&self.parts)?;
         for node in &nodes {
             network::add_node(node.number(), self.nodes)?;
         }
@@ -151,25 +166,20 @@ impl Cluster {
     }
 
     /// Leaves it running when this process ends.
-    pub fn keep(mut self) {
+    pub fn keep(mut self) -> Result<(), String> {
         self.kept = true;
+        self.turn.as_mut().map_or(Ok(()), |turn| turn.keep(&self.parts.state))
     }
 
     /// Takes all of it down. Logs stay until the next one comes up.
     pub fn down(&mut self) -> Result<(), String> {
-        // What one node leaves behind keeps nothing else from ending.
-        let crashed: Vec<Result<(), String>> = self.nodes().iter().map(Node::crash).collect();
-        self.parts.daemons.stop_all();
-        network::down();
-        node::remove_cgroups();
-        sysctl::restore(&self.parts);
         self.kept = true;
-        crashed.into_iter().collect()
+        take_down(&self.parts, self.nodes)
     }
 
     /// All nodes, the first is `node1`.
     pub fn nodes(&self) -> Vec<Node> {
-        (1..=self.nodes).map(|number| Node::new(self.parts.clone(), number)).collect()
+        nodes(&self.parts, self.nodes)
     }
 
     /// A command of kubectl as the cluster's administrator.
@@ -194,6 +204,16 @@ impl Cluster {
         self.parts.kubeconfig("admin")
     }
 
+    /// The authority of the API server's certificate, a PEM file.
+    pub fn authority(&self) -> PathBuf {
+        self.parts.pki("ca.crt").into()
+    }
+
+    /// Host and port of the API server.
+    pub fn api(&self) -> (&'static str, u16) {
+        (network::HOST, control_plane::PORT)
+    }
+
     /// Puts an image into all nodes.
     pub fn import(&self, image: &Image) -> Result<(), String> {
         self.nodes().iter().try_for_each(|node| node.import(image.archive()))
@@ -214,6 +234,23 @@ impl Cluster {
         control_plane::start_part(&self.parts, part)
     }
 
+    /// Copies what etcd has, for [`Cluster::restore`]. It and the API server are away meanwhile.
+    pub fn back_up(&self) -> Result<(), String> {
+        self.without_etcd(|state| copy(&state.join("etcd"), &state.join("etcd-backup")))
+    }
+
+    /// Puts etcd back to what the copy has.
+    pub fn restore(&self) -> Result<(), String> {
+        self.without_etcd(|state| copy(&state.join("etcd-backup"), &state.join("etcd")))
+    }
+
+    fn without_etcd(&self, work: impl FnOnce(&Path) -> Result<(), String>) -> Result<(), String> {
+        let parts = ["etcd", "kube-apiserver"];
+        parts.iter().rev().for_each(|part| self.kill(part));
+        work(&self.parts.state)?;
+        parts.iter().try_for_each(|part| self.start_again(part))
+    }
+
     /// Where the logs of all parts are.
     pub fn logs(&self) -> PathBuf {
         self.parts.file("logs")
@@ -231,6 +268,21 @@ impl Drop for Cluster {
             eprintln!("the cluster is not wholly down: {error}");
         }
     }
+}
+
+fn nodes(parts: &Parts, nodes: u8) -> Vec<Node> {
+    (1..=nodes).map(|number| Node::new(parts.clone(), number)).collect()
+}
+
+/// Ends all that a cluster of up to so many nodes has made; what is not there is no error.
+fn take_down(parts: &Parts, count: u8) -> Result<(), String> {
+    // What one node leaves behind keeps nothing else from ending.
+    let crashed: Vec<Result<(), String>> = nodes(parts, count).iter().map(Node::crash).collect();
+    parts.daemons.stop_all();
+    node::remove_cgroups();
+    sysctl::restore(parts);
+    network::down();
+    crashed.into_iter().collect()
 }
 
 /// Whether this machine can run one; if not, what is missing.
@@ -269,6 +321,12 @@ fn wait<T>(
 }
 
 /// Runs a command from a line of words, without a shell.
+/// A folder in the place of another.
+fn copy(from: &Path, to: &Path) -> Result<(), String> {
+    run(&format!("rm -rf {}", to.display()))?;
+    run(&format!("cp -a {} {}", from.display(), to.display())).map(drop)
+}
+
 fn run(line: &str) -> Result<String, String> {
     let mut words = line.split_whitespace();
     let program = words.next().ok_or("an empty command")?;

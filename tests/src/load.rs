@@ -42,24 +42,10 @@ pub struct Source {
 impl Source {
     /// Publishes the synthetic stream at its own speed.
     pub fn start(to: SocketAddr, path: &str) -> Source {
-        let mut connection = Connection::publish(to, path);
+        let connection = Connection::publish(to, path);
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
-        let thread = std::thread::spawn(move || {
-            let mut stream = Synthetic::default();
-            let begun = Instant::now();
-            for config in configs() {
-                connection.send(&config, 0)?;
-            }
-            while !stopped.load(Ordering::Relaxed) {
-                // A source of load keeps its own clock; nothing is waited for here.
-                std::thread::sleep(stream.due().saturating_sub(begun.elapsed()));
-                let frame = stream.next_frame();
-                connection.send(&frame, frame.dts_ms as u32)?;
-                connection.poll()?;
-            }
-            connection.stop()
-        });
+        let thread = std::thread::spawn(move || stream(connection, &stopped));
         Source { stop, thread: Some(thread) }
     }
 
@@ -77,6 +63,23 @@ impl Drop for Source {
             eprintln!("the load's publisher ended: {e}");
         }
     }
+}
+
+/// Sends the synthetic stream at its own speed until it is stopped, or the server ends it.
+pub fn stream(mut connection: Connection, stopped: &AtomicBool) -> io::Result<()> {
+    let mut stream = Synthetic::default();
+    let begun = Instant::now();
+    for config in configs() {
+        connection.send(&config, 0)?;
+    }
+    while !stopped.load(Ordering::Relaxed) {
+        // A source of load keeps its own clock; nothing is waited for here.
+        std::thread::sleep(stream.due().saturating_sub(begun.elapsed()));
+        let frame = stream.next_frame();
+        connection.send(&frame, frame.dts_ms as u32)?;
+        connection.poll()?;
+    }
+    connection.stop()
 }
 
 /// Viewers, all on one thread, until they are dropped.

@@ -47,16 +47,19 @@ impl Connection {
     /// When it does not, with its words.
     #[track_caller]
     pub fn publish(to: SocketAddr, path: &str) -> Connection {
-        let mut connection = Connection::open(Role::Publish, to, path).expect("the listener accepts");
-        match connection.wait(Duration::from_secs(10), |event| match event {
+        Connection::try_publish(to, path).unwrap_or_else(|e| panic!("publishing {path}: {e}"))
+    }
+
+    /// The same, or why not.
+    pub fn try_publish(to: SocketAddr, path: &str) -> Result<Connection, String> {
+        let mut connection = Connection::open(Role::Publish, to, path).map_err(|e| format!("{to}: {e}"))?;
+        let answer = connection.wait(Duration::from_secs(10), |event| match event {
             ClientEvent::Started => Some(Ok(())),
             ClientEvent::Status { code, description, .. } => Some(Err(format!("{code}: {description}"))),
             _ => None,
-        }) {
-            Ok(Ok(())) => connection,
-            Ok(Err(refusal)) => panic!("publishing {path} is refused: {refusal}"),
-            Err(e) => panic!("publishing {path}: {e}"),
-        }
+        });
+        answer.map_err(|e| e.to_string())??;
+        Ok(connection)
     }
 
     /// Reads until `wanted` picks an event, and returns what it made of it.

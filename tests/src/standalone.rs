@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::eventually::{eventually, within};
 use crate::ports::Block;
 use crate::running::{Folder, Running};
+use crate::tools::target;
 use crate::{census, http};
 
 /// How long a start, or a stream's way to a state that needs nobody else, may take on a busy machine.
@@ -43,9 +44,7 @@ pub fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("PENSTOCK_BIN") {
         return path.into();
     }
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    let binary = target.join("release/penstock");
+    let binary = target().join("release/penstock");
     assert!(
         binary.exists(),
         "{} is not there; run `cargo build --release`, or `cargo xtask test`, which does",

@@ -1,5 +1,6 @@
 //! The real clients and peers that the tests run, and where they come from.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
@@ -101,6 +102,28 @@ fn only_file(folder: &Path, ending: &str) -> Result<PathBuf, String> {
     let found =
         entries.flatten().map(|entry| entry.path()).find(|p| p.extension().is_some_and(|e| e == ending));
     found.ok_or_else(|| format!("no .{ending} in {}", folder.display()))
+}
+
+/// The checkout.
+pub fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The folder that cargo builds into.
+pub fn target() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// The cargo that runs us, so that the toolchain stays the same.
+pub fn cargo_path() -> OsString {
+    env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+/// It, in the checkout.
+pub fn cargo() -> Command {
+    let mut cargo = Command::new(cargo_path());
+    cargo.current_dir(root());
+    cargo
 }
 
 /// Runs a command to its end; what it wrote, or what it was and how it failed.

@@ -24,6 +24,7 @@ use crate::counters::Counters;
 use crate::limits::{ADMIN_CONNECTIONS_MAX, SNAPSHOT_DEADLINE};
 use crate::listeners::BoundPorts;
 use crate::metrics;
+use crate::pages;
 use crate::pulse::Pulse;
 use crate::rtp::RtpStats;
 use crate::scan::{self, Protocol};
@@ -67,12 +68,19 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 
 /// Serves the pages for ever.
 pub async fn serve(listener: std::net::TcpListener, admin: Admin) {
-    let served = async {
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        axum::serve(listener, router(admin)).await
-    };
-    if let Err(error) = served.await {
-        tracing::error!(%error, "the admin pages are gone");
+    serve_router(listener, router(admin), "the admin pages are gone").await;
+}
+
+/// Serves metrics alone, where Prometheus reaches them, for ever.
+pub async fn serve_metrics(listener: std::net::TcpListener, admin: Admin) {
+    let router = Router::new().route("/metrics", get(metrics_page)).with_state(admin);
+    serve_router(listener, router, "the metrics are gone").await;
+}
+
+async fn serve_router(listener: std::net::TcpListener, router: Router, gone: &'static str) {
+    match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => pages::serve(listener, router, pages::Bounds::default()).await,
+        Err(error) => tracing::error!(%error, "{gone}"),
     }
 }
 

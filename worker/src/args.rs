@@ -1,6 +1,7 @@
 //! What a worker is told on its command line. No port range is among it: ports come from the operator, one lease at a time.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 /// The environment variable that holds the bearer token of the session, so that it shows in no process list.
 pub const SESSION_TOKEN_ENV: &str = "PENSTOCK_SESSION_TOKEN";
@@ -8,9 +9,22 @@ pub const SESSION_TOKEN_ENV: &str = "PENSTOCK_SESSION_TOKEN";
 /// Arguments of `penstock worker`.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
-    /// An operator replica to dial, e.g. http://10.0.0.7:9190; repeat for each replica
+    /// Operators to dial, e.g. https://penstock-operator.penstock-system.svc:9190; a name stands for all replicas that it leads
+    /// to; repeat for several
     #[arg(long, value_name = "URL", required = true)]
     pub operator: Vec<String>,
+
+    /// Authority of the operators' certificates, PEM
+    #[arg(long, value_name = "FILE")]
+    pub operator_ca: Option<PathBuf>,
+
+    /// Token that proves to the operators who this worker is, e.g. a projected serviceAccountToken; read for each dial
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+
+    /// Wait until no other worker runs on this node
+    #[arg(long)]
+    pub node_lock: bool,
 
     /// Name of this worker; on a cluster the pod's name
     #[arg(long)]
@@ -24,6 +38,10 @@ pub struct Args {
     #[arg(long, value_name = "UID", default_value = "", env = "PENSTOCK_POD_UID")]
     pub pod_uid: String,
 
+    /// What this worker was made from, e.g. the pod's label controller-revision-hash: in a rollout streams go to the newest
+    #[arg(long, value_name = "NAME", default_value = "", env = "PENSTOCK_TEMPLATE")]
+    pub template: String,
+
     /// Where publishers and players of RTMP are accepted
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:1935")]
     pub rtmp: SocketAddr,
@@ -36,6 +54,10 @@ pub struct Args {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     pub admin: SocketAddr,
 
+    /// Metrics alone, where Prometheus reaches them [default: with the other pages on --admin]
+    #[arg(long, value_name = "ADDR")]
+    pub metrics: Option<SocketAddr>,
+
     /// The health port, answered by the watchdog's own thread
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9181")]
     pub health: SocketAddr,
@@ -43,6 +65,11 @@ pub struct Args {
     /// Address that publishers and players reach this node at, best first; repeat for several
     #[arg(long, value_name = "ADDR")]
     pub advertise: Vec<IpAddr>,
+
+    /// Seconds that streams have, after SIGTERM, to be served by other workers; keep it below the pod's
+    /// terminationGracePeriodSeconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 25)]
+    pub drain_deadline: u64,
 
     /// Threads that move media [default: one a core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]

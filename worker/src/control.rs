@@ -7,13 +7,14 @@
 //!
 //! It keeps on without an operator: streams play, and what happened is in the next session's inventory.
 
+pub mod operators;
 pub mod session;
 pub mod streams;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::RangeInclusive;
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -28,14 +29,16 @@ use crate::assignment::{Assignment, RtpSource, RtpTransport, StreamRef};
 use crate::clock::Clock;
 use crate::convert::{self, Invalid};
 use crate::counters::Count;
-use crate::directory::{Applied, Directory};
+use crate::directory::{Applied, Directory, Update};
 use crate::listeners::{BindError, BoundPorts};
+use crate::look::{Sight, look};
 use crate::pulse::{Pulse, Thread};
 use crate::rtp::RtpStats;
 use crate::scan::{Holder, HostScan, Protocol, Scanner};
 use crate::shard::{ShardCommand, ShardHandle, ShardReport, shard_of};
 use crate::watchdog::verdict::{Finding, Verdict};
-use session::{Event, Replica, SessionId};
+use operators::Operator;
+use session::{Event, SessionId};
 use streams::{Change, Held, Stop, Streams};
 
 /// Between two beats; silence of three makes a worker suspect (design §5).
@@ -56,14 +59,17 @@ const BACKLOG_MAX: usize = 65_536;
 /// How long the shards have to end their sessions politely.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// Looks at other workers at once: each is a socket for 300 ms.
+const LOOKS_MAX: usize = 256;
+
 /// What sessions, between them, may have waiting here.
 const EVENTS: usize = 1024;
 
 /// What control is made of.
 #[derive(Debug)]
 pub struct Parts {
-    /// The replicas to dial.
-    pub replicas: Vec<Replica>,
+    /// The operators to dial.
+    pub operators: Vec<Operator>,
     /// What this worker says of itself; control fills in term and epoch.
     pub hello: wire::Hello,
     /// Where streams go.
@@ -80,6 +86,20 @@ pub struct Parts {
     pub pulse: Arc<Pulse>,
     /// For admin.
     pub status: Arc<Status>,
+    /// Told on the health port, before the sessions end: nothing is served here any more.
+    pub ending: Arc<AtomicBool>,
+}
+
+/// What control was told of its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ending {
+    /// Nothing.
+    #[default]
+    No,
+    /// It comes when nothing is served here any more, and after this time in any case.
+    Drain(Duration),
+    /// It comes now.
+    Now,
 }
 
 /// What admin and metrics read of control.
@@ -126,8 +146,12 @@ struct Control {
     /// Looks for their holders.
     names: Scanner,
     scans: JoinSet<Scanned>,
+    /// Looks at other workers.
+    looks: JoinSet<(SessionId, u64, Sight)>,
     /// Inventories that wait for a scan that begins from here on.
     inventories: Vec<(SessionId, u64)>,
+    /// It is to end: operators are asked to have the streams served elsewhere.
+    draining: bool,
 }
 
 struct Session {
@@ -146,24 +170,24 @@ struct Scanned {
     inventories: Vec<(SessionId, u64)>,
 }
 
-/// Runs control until `stop` turns true; then the shards have been drained.
+/// Runs control until it is stopped; then the sessions of the shards have ended.
 pub async fn run(
     parts: Parts,
     mut reports: mpsc::Receiver<ShardReport>,
     mut findings: mpsc::Receiver<Finding>,
-    mut stop: watch::Receiver<bool>,
+    mut stop: watch::Receiver<Ending>,
 ) {
     let (events, mut happened) = mpsc::channel(EVENTS);
     let ids = Arc::new(AtomicU64::new(1));
     let mut dialling = JoinSet::new();
-    for replica in parts.replicas.clone() {
-        let (ids, events) = (ids.clone(), events.clone());
-        dialling.spawn(async move { replica.keep(&ids, events).await });
+    for operator in parts.operators.clone() {
+        dialling.spawn(operator.keep(ids.clone(), events.clone()));
     }
     let mut control = Control::new(parts);
     let mut beats = tokio::time::interval(BEAT);
     beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut next_scan = tokio::time::Instant::now() + control.scan_every;
+    let mut deadline = None;
     loop {
         tokio::select! {
             Some(event) = happened.recv() => {
@@ -181,6 +205,7 @@ pub async fn run(
                 control.scanned(scanned);
                 next_scan = tokio::time::Instant::now() + control.scan_every;
             }
+            Some(Ok(seen)) = control.looks.join_next() => control.looked(seen),
             () = tokio::time::sleep_until(next_scan), if control.scans.is_empty() => control.scan(),
             _ = beats.tick() => {
                 control.parts.pulse.busy("a beat");
@@ -191,7 +216,22 @@ pub async fn run(
                 control.tell_unbound().await;
                 control.beat();
             }
-            _ = stop.wait_for(|&stop| stop) => break,
+            Ok(()) = stop.changed() => match *stop.borrow_and_update() {
+                Ending::No => {}
+                Ending::Drain(within) => {
+                    deadline = Some(tokio::time::Instant::now() + within);
+                    control.draining = true;
+                    control.beat();
+                }
+                Ending::Now => break,
+            },
+            () = tokio::time::sleep_until(deadline.unwrap_or(next_scan)), if deadline.is_some() => {
+                tracing::warn!(streams = control.streams.count(), "streams that no other worker has taken end with this one");
+                break;
+            }
+        }
+        if control.draining && control.streams.count() == 0 {
+            break;
         }
         control.send_backlog();
         // The commands of one plan come together.
@@ -200,7 +240,8 @@ pub async fn run(
         }
         control.parts.pulse.idle();
     }
-    control.drain(&mut reports).await;
+    control.parts.ending.store(true, Ordering::Relaxed);
+    control.end_sessions(&mut reports).await;
 }
 
 impl Control {
@@ -217,12 +258,35 @@ impl Control {
             unbound: Vec::new(),
             names: Scanner::default(),
             scans: JoinSet::new(),
+            looks: JoinSet::new(),
             inventories: Vec::new(),
+            draining: false,
             parts,
         }
     }
 
     // ------------------------------------------------------------------------------------------------ sessions
+
+    /// Looks at another worker, for an operator that does not hear it.
+    fn look(&mut self, session: SessionId, inquire: &wire::Inquire) {
+        let (inquiry, address) = (inquire.inquiry, inquire.address.clone());
+        let Ok(port) = u16::try_from(inquire.port) else { return };
+        if self.looks.len() >= LOOKS_MAX {
+            // Silence of a witness is an answer, too.
+            return;
+        }
+        self.looks.spawn(async move { (session, inquiry, look(&address, port).await) });
+    }
+
+    fn looked(&mut self, (session, inquiry, sight): (SessionId, u64, Sight)) {
+        let (sight, boot_id) = match sight {
+            Sight::Answered { boot_id } => (wire::Sight::Answered, boot_id),
+            Sight::Refused => (wire::Sight::Refused, String::new()),
+            Sight::Silent => (wire::Sight::Silent, String::new()),
+        };
+        let witnessed = wire::Witnessed { inquiry, sight: sight.into(), boot_id };
+        self.send(session, vec![Body::Witnessed(witnessed)]);
+    }
 
     fn session_event(&mut self, event: Event) {
         match event {
@@ -267,7 +331,8 @@ impl Control {
         let digest = self.parts.ports.digest();
         for session in self.told() {
             let sequence = self.sessions.get(&session).map_or(0, |session| session.sequence);
-            self.send(session, vec![Body::Beat(wire::Beat { sequence, digest, term: self.term })]);
+            let beat = wire::Beat { sequence, digest, term: self.term, draining: self.draining };
+            self.send(session, vec![Body::Beat(beat)]);
         }
     }
 
@@ -276,7 +341,9 @@ impl Control {
     fn command(&mut self, session: SessionId, message: wire::OperatorMessage) {
         let wire::OperatorMessage { term, sequence, body } = message;
         let Some(known) = self.sessions.get(&session) else { return };
-        if term < self.term {
+        // Who is alive may be asked in any term.
+        let asks = matches!(body, Some(Command::Inquire(_)));
+        if term < self.term && !asks {
             self.parts.status.stale_commands.add(1);
             tracing::warn!(
                 operator = known.url,
@@ -319,6 +386,7 @@ impl Control {
             Some(Command::CloseLeak(wire::CloseLeak { port, stream })) => {
                 self.close_leak(convert::port("port", port)?, stream);
             }
+            Some(Command::Inquire(inquire)) => self.look(session, &inquire),
             // Of a later version of the contract.
             None => tracing::warn!(session, "a command that this worker doesn't know is not applied"),
         }
@@ -466,7 +534,7 @@ impl Control {
     }
 
     fn directory(&mut self, update: wire::DirectoryUpdate) {
-        let wire::DirectoryUpdate { version, full, entries, removed_paths } = update;
+        let wire::DirectoryUpdate { version, full, entries, removed_paths, more } = update;
         let own_name = &self.parts.hello.worker;
         let mut checked = Vec::with_capacity(entries.len());
         for entry in entries {
@@ -479,7 +547,8 @@ impl Control {
                 }
             }
         }
-        match self.parts.directory.apply(version, full, checked, &removed_paths) {
+        let update = Update { version, full, more, entries: checked, removed: &removed_paths };
+        match self.parts.directory.apply(update) {
             Applied::Yes => {}
             Applied::TooOld => tracing::warn!(version, "an older directory is not applied"),
         }
@@ -566,7 +635,7 @@ impl Control {
     }
 
     /// Lets the shards end their sessions, and waits for them a little.
-    async fn drain(&mut self, reports: &mut mpsc::Receiver<ShardReport>) {
+    async fn end_sessions(&mut self, reports: &mut mpsc::Receiver<ShardReport>) {
         let mut left = 0;
         for shard in &self.parts.shards {
             left += usize::from(shard.commands.try_send(ShardCommand::Drain).is_ok());

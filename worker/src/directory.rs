@@ -18,7 +18,26 @@ pub struct Directory {
 #[derive(Debug, Default)]
 struct Inner {
     version: u64,
-    paths: HashMap<Arc<str>, Arc<Entry>>,
+    paths: Paths,
+    /// A full directory of which more is to come.
+    staged: Option<Paths>,
+}
+
+type Paths = HashMap<Arc<str>, Arc<Entry>>;
+
+/// An update of the directory.
+#[derive(Debug)]
+pub struct Update<'a, S> {
+    /// Rises with each change.
+    pub version: u64,
+    /// What is neither in it nor in the pieces that follow is gone.
+    pub full: bool,
+    /// More pieces of a full one follow. What was known before answers until the last of them is there.
+    pub more: bool,
+    /// New or changed.
+    pub entries: Vec<(Arc<str>, Entry)>,
+    /// Not declared any more.
+    pub removed: &'a [S],
 }
 
 /// What is known of a path.
@@ -63,15 +82,9 @@ impl Default for Directory {
 }
 
 impl Directory {
-    /// Applies an update: with `full`, what is not among the entries is gone. An older version than the one held is
-    /// ignored, which the return value tells.
-    pub fn apply(
-        &self,
-        version: u64,
-        full: bool,
-        entries: Vec<(Arc<str>, Entry)>,
-        removed: &[impl AsRef<str>],
-    ) -> Applied {
+    /// Applies an update. An older version than the one held is ignored, which the return value tells.
+    pub fn apply<S: AsRef<str>>(&self, update: Update<'_, S>) -> Applied {
+        let Update { version, full, more, entries, removed } = update;
         {
             // A writer that panicked left whole entries behind, since each is inserted whole.
             let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
@@ -80,12 +93,22 @@ impl Directory {
             }
             inner.version = version;
             if full {
-                inner.paths.clear();
+                inner.staged = Some(Paths::new());
             }
+            let paths = match inner.staged.take() {
+                Some(staged) => inner.staged.insert(staged),
+                None => &mut inner.paths,
+            };
             for path in removed {
-                inner.paths.remove(path.as_ref());
+                paths.remove(path.as_ref());
             }
-            inner.paths.extend(entries.into_iter().map(|(path, entry)| (path, Arc::new(entry))));
+            paths.extend(entries.into_iter().map(|(path, entry)| (path, Arc::new(entry))));
+            if more {
+                return Applied::Yes;
+            }
+            if let Some(whole) = inner.staged.take() {
+                inner.paths = whole;
+            }
         }
         self.received.send_replace(true);
         Applied::Yes
@@ -124,4 +147,50 @@ pub enum Applied {
     Yes,
     /// A newer one is held.
     TooOld,
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::control::v1 as wire;
+
+    use super::*;
+    use crate::convert;
+
+    fn entry(path: &str) -> (Arc<str>, Entry) {
+        let entry = wire::DirectoryEntry {
+            path: path.to_owned(),
+            stream: Some(wire::StreamRef { uid: path.to_owned(), epoch: 1 }),
+            publish: Some(wire::PublishPolicy::default()),
+            play: Some(wire::PlayPolicy::default()),
+            ..wire::DirectoryEntry::default()
+        };
+        convert::directory_entry(entry, "w").unwrap()
+    }
+
+    fn update(version: u64, full: bool, more: bool, paths: &[&str]) -> Update<'static, &'static str> {
+        let entries = paths.iter().map(|path| entry(path)).collect();
+        Update { version, full, more, entries, removed: &[] }
+    }
+
+    fn known(directory: &Directory, path: &str) -> bool {
+        matches!(directory.lookup(path), Lookup::Declared(_))
+    }
+
+    #[test]
+    fn nothing_is_undeclared_while_pieces_of_a_whole_one_come() {
+        let directory = Directory::default();
+        directory.apply(update(1, true, true, &["a"]));
+        assert_eq!(directory.lookup("z"), Lookup::Unknown, "the first one is not whole yet");
+        directory.apply(update(1, false, false, &["b"]));
+        assert!(known(&directory, "a") && known(&directory, "b"));
+        assert_eq!(directory.lookup("z"), Lookup::Undeclared);
+        // Another leader's.
+        directory.apply(update(1, true, true, &["b"]));
+        assert!(known(&directory, "a") && known(&directory, "b"), "what was known answers");
+        directory.apply(update(1, false, true, &["c"]));
+        directory.apply(update(1, false, false, &["d"]));
+        assert!(["b", "c", "d"].iter().all(|path| known(&directory, path)));
+        assert_eq!(directory.lookup("a"), Lookup::Undeclared, "it is in none of the pieces");
+        assert_eq!(directory.apply(update(0, false, false, &["e"])), Applied::TooOld);
+    }
 }

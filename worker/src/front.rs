@@ -25,7 +25,8 @@ use crate::counters::{Counters, DropReason};
 use crate::directory::{Directory, Entry, Lookup, Owner};
 use crate::ingress::{close_with, last_words};
 use crate::limits::{
-    BACKLOG, DIRECTORY_WAIT, HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS_MAX, HTTP_HEAD_DEADLINE, REFUSAL_DEADLINE,
+    ACCEPT_RETRY, BACKLOG, DIRECTORY_WAIT, HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS_MAX, HTTP_HEAD_DEADLINE,
+    REFUSAL_DEADLINE,
 };
 use crate::pulse::{Pulse, Thread};
 use crate::shard::{ShardHandle, shard_of};
@@ -159,7 +160,7 @@ async fn accept(front: Rc<Front>, listener: TcpListener, spoken: Spoken) {
                 Err(error) => {
                     // Out of descriptors, or memory: the connection stays in the backlog, and trying at once would spin.
                     tracing::warn!(%error, "accept");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    tokio::time::sleep(ACCEPT_RETRY).await;
                 }
             },
             Some(ended) = connections.join_next() => {

@@ -86,5 +86,17 @@ pub const SNAPSHOT_DEADLINE: Duration = Duration::from_millis(500);
 /// Streams that have series of their own on `/metrics`. Five series each, and 200 bytes a series: 5 MB a scrape.
 pub const STREAM_SERIES_MAX: usize = 5000;
 
-/// Connections to the admin port at one time.
+/// Connections to a port of pages at one time.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+
+/// How long a peer may take to say which page it wants.
+pub const PAGE_HEAD: Duration = Duration::from_secs(2);
+
+/// How long it may take to read it: 32 MiB over a line of 20 Mbit/s.
+pub const PAGE_ANSWER: Duration = Duration::from_secs(15);
+
+/// The head of such a request: 64 connections hold 1 MiB of them.
+pub const PAGE_HEAD_BYTES: usize = 16 * 1024;
+
+/// From an accept that failed to the next: out of descriptors, trying at once would spin.
+pub const ACCEPT_RETRY: Duration = Duration::from_millis(50);

@@ -13,6 +13,9 @@ use tracing_subscriber::EnvFilter;
 
 use crate::args::LogFormat;
 
+/// What is logged unless `PENSTOCK_LOG` says otherwise. The client's own lines about the API server say nothing that ours don't.
+pub const DEFAULT_FILTER: &str = "info,kube_client=off";
+
 /// Lines that wait to be written: a few seconds of a storm.
 const LINES_MAX: usize = 2048;
 
@@ -29,7 +32,7 @@ enum Item {
 
 /// Begins logging for the whole process. Further calls change nothing.
 pub fn install(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("PENSTOCK_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_env("PENSTOCK_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Line(Vec::new()));
     let installed = match format {
         LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).try_init(),

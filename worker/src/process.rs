@@ -21,14 +21,15 @@ use tokio::task::LocalSet;
 use crate::admin::{self, Admin};
 use crate::args::{Args, SESSION_TOKEN_ENV};
 use crate::clock::Clock;
-use crate::control::session::Replica;
-use crate::control::{self, Parts, Status};
+use crate::control::operators::{Credentials, Operator, Token};
+use crate::control::{self, Ending, Parts, Status};
 use crate::directory::Directory;
 use crate::front;
 use crate::health::HealthPort;
 use crate::limits::{BUDGET_BYTES_MIN, DESCRIPTORS, REPORTS_MAX};
 use crate::listeners::BoundPorts;
 use crate::log;
+use crate::node_lock;
 use crate::pulse::{Pulse, Thread, uptime_ms};
 use crate::rtp::RtpStats;
 use crate::shard;
@@ -76,6 +77,8 @@ pub(crate) fn run(args: Args) -> ExitCode {
 }
 
 fn start(args: Args) -> Result<ExitCode, StartError> {
+    // Before anything is listened on: ports belong to the worker that has the node.
+    let _lock = args.node_lock.then(node_lock::wait).transpose()?;
     // First of all, so that peers which come while the rest starts wait in the backlog.
     let rtmp = listen("--rtmp", args.rtmp)?;
     let http = listen("--http", args.http)?;
@@ -84,9 +87,9 @@ fn start(args: Args) -> Result<ExitCode, StartError> {
     }
     raise_descriptor_limit();
 
-    let token = std::env::var(SESSION_TOKEN_ENV).ok();
-    let replica = |url: &String| Replica::new(url, token.as_deref()).map_err(StartError::Argument);
-    let replicas = args.operator.iter().map(replica).collect::<Result<Vec<_>, _>>()?;
+    let credentials = Arc::new(credentials(&args));
+    let operator = |url: &String| Operator::new(url, credentials.clone()).map_err(StartError::Argument);
+    let operators = args.operator.iter().map(operator).collect::<Result<Vec<_>, _>>()?;
 
     let (clock, budget, directory) =
         (Clock::start(), Budget::new(budget_bytes()), Arc::new(Directory::default()));
@@ -103,13 +106,16 @@ fn start(args: Args) -> Result<ExitCode, StartError> {
 
     let health = bound("--health", args.health, HealthPort::bind)?;
     let admin_listener = bound("--admin", args.admin, admin::bind)?;
+    let metrics_listener =
+        args.metrics.map(|address| bound("--metrics", address, admin::bind)).transpose()?;
     let health_port = health.address().map_or(0, |address| address.port());
     let admin_port = port_of(&admin_listener);
+    let metrics_port = metrics_listener.as_ref().map(port_of);
     let boot_id: Arc<str> = boot_id().into();
 
     let (findings, found) = mpsc::channel(FINDINGS_MAX);
     let control_pulse = Pulse::new(Thread::Control);
-    let ready = Arc::new(AtomicBool::new(true));
+    let (ready, ending) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(false)));
     let pulses: Vec<_> = shards.iter().map(|shard| shard.pulse.clone()).collect();
     let pulses = [vec![front.pulse.clone(), control_pulse.clone()], pulses].concat();
     Watchdog {
@@ -118,6 +124,7 @@ fn start(args: Args) -> Result<ExitCode, StartError> {
         boot_id: boot_id.clone(),
         findings,
         ready: ready.clone(),
+        ending: ending.clone(),
     }
     .start()?;
 
@@ -129,13 +136,18 @@ fn start(args: Args) -> Result<ExitCode, StartError> {
         boot_id: boot_id.to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         addresses: args.advertise.iter().map(IpAddr::to_string).collect(),
-        listener_ports: [rtmp_port, http_port, admin_port, health_port].map(u32::from).to_vec(),
+        listener_ports: [rtmp_port, http_port, admin_port, health_port]
+            .into_iter()
+            .chain(metrics_port)
+            .map(u32::from)
+            .collect(),
         term: 0,
         rtmp_port: rtmp_port.into(),
         http_port: http_port.into(),
         health_port: health_port.into(),
         admin_port: admin_port.into(),
         epoch: 0,
+        template: args.template.clone(),
     };
     tracing::info!(
         worker = args.name,
@@ -159,21 +171,33 @@ fn start(args: Args) -> Result<ExitCode, StartError> {
         test_hooks: args.test_hooks,
     };
     let pulse = control_pulse.clone();
-    let parts = Parts { replicas, hello, shards, directory, ports, rtp, clock, pulse, status };
+    let parts = Parts { operators, hello, shards, directory, ports, rtp, clock, pulse, status, ending };
+    let drain = if args.supervised { Duration::ZERO } else { Duration::from_secs(args.drain_deadline) };
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     // The main thread is control's.
     runtime.block_on(LocalSet::new().run_until(async {
-        let (stopper, stop) = watch::channel(false);
+        let (stopper, stop) = watch::channel(Ending::No);
         tokio::task::spawn_local(control_pulse.beat());
+        if let Some(listener) = metrics_listener {
+            tokio::task::spawn_local(admin::serve_metrics(listener, admin.clone()));
+        }
         tokio::task::spawn_local(admin::serve(admin_listener, admin));
-        tokio::task::spawn_local(stop_on_signal(stopper, args.supervised));
+        tokio::task::spawn_local(stop_on_signal(stopper, drain, args.supervised));
         control::run(parts, reported, found, stop).await;
     }));
     // Control's blocking jobs are only looks at the host.
     runtime.shutdown_timeout(Duration::ZERO);
     tracing::info!("worker ends");
     Ok(ExitCode::SUCCESS)
+}
+
+fn credentials(args: &Args) -> Credentials {
+    let given = || std::env::var(SESSION_TOKEN_ENV).ok().map(Token::Given);
+    Credentials {
+        token: args.token_file.clone().map(Token::File).or_else(given),
+        authority: args.operator_ca.clone(),
+    }
 }
 
 fn listen(flag: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
@@ -280,8 +304,9 @@ fn hook_panics() {
     }));
 }
 
-/// SIGTERM ends the worker, and so does SIGINT; under a supervisor the terminal's SIGINT is the supervisor's to answer.
-async fn stop_on_signal(stop: watch::Sender<bool>, supervised: bool) {
+/// SIGTERM ends the worker once its streams are served elsewhere, a second one at once. So does SIGINT; under a supervisor the
+/// terminal's SIGINT is the supervisor's to answer.
+async fn stop_on_signal(stop: watch::Sender<Ending>, drain: Duration, supervised: bool) {
     let signals = || Ok::<_, io::Error>((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?));
     let (mut terminate, mut interrupt) = match signals() {
         Ok(signals) => signals,
@@ -289,10 +314,16 @@ async fn stop_on_signal(stop: watch::Sender<bool>, supervised: bool) {
     };
     loop {
         tokio::select! {
-            _ = terminate.recv() => break,
+            _ = terminate.recv() => {
+                if drain.is_zero() || *stop.borrow() != Ending::No {
+                    break;
+                }
+                tracing::info!(?drain, "worker was told to end, and does so when its streams are served elsewhere");
+                stop.send_replace(Ending::Drain(drain));
+            }
             _ = interrupt.recv() => if !supervised { break },
         }
     }
     tracing::info!("worker was told to end");
-    stop.send_replace(true);
+    stop.send_replace(Ending::Now);
 }

@@ -34,6 +34,8 @@ pub struct Watchdog {
     pub findings: mpsc::Sender<Finding>,
     /// False while a thread is stuck.
     pub ready: Arc<AtomicBool>,
+    /// The process was told to end: it is not ready, and its streams are better off elsewhere at once.
+    pub ending: Arc<AtomicBool>,
 }
 
 impl Watchdog {
@@ -51,7 +53,10 @@ impl Watchdog {
                 self.act(finding);
             }
             self.ready.store(judge.all_tick(), Ordering::Relaxed);
-            self.port.serve(now + WAKE, || page(&self.boot_id, &self.pulses, &judge));
+            let ending = &self.ending;
+            self.port.serve(now + WAKE, || {
+                page(&self.boot_id, &self.pulses, &judge, ending.load(Ordering::Relaxed))
+            });
         }
     }
 
@@ -111,8 +116,8 @@ fn parse_usage(stat: &str, schedstat: &str) -> Option<Usage> {
     Some(Usage { run, delay, runnable })
 }
 
-fn page(boot_id: &str, pulses: &[Arc<Pulse>], judge: &Judge) -> Page {
-    let ready = judge.all_tick();
+fn page(boot_id: &str, pulses: &[Arc<Pulse>], judge: &Judge, ending: bool) -> Page {
+    let ready = judge.all_tick() && !ending;
     let threads: Vec<_> = pulses
         .iter()
         .map(|pulse| {
@@ -124,7 +129,8 @@ fn page(boot_id: &str, pulses: &[Arc<Pulse>], judge: &Judge) -> Page {
             })
         })
         .collect();
-    let body = serde_json::json!({ "ready": ready, "bootId": boot_id, "threads": threads }).to_string();
+    let body = serde_json::json!({ "ready": ready, "ending": ending, "bootId": boot_id, "threads": threads });
+    let body = body.to_string();
     Page { ready, body }
 }
 

@@ -134,7 +134,7 @@ impl Bench {
         let (session, (_, sequence)) =
             self.sessions.iter().nth(usize::try_from(round % WORKERS).unwrap()).unwrap();
         // Not the last sequence: digests are not compared, as while commands are under way.
-        let beat = Beat { sequence: sequence - 1, digest: 0, term: Term(1) };
+        let beat = Beat { sequence: sequence - 1, digest: 0, term: Term(1), draining: false };
         self.pending.push_back(Event::Beat { session: *session, beat });
     }
 
@@ -191,6 +191,8 @@ impl Bench {
             epoch: Epoch(0),
             rtmp_port: 1935,
             http_port: 8080,
+            health_port: 9181,
+            template: "".into(),
         };
         self.pending.push_back(Event::Hello { session, hello });
     }

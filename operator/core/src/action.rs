@@ -1,7 +1,7 @@
 //! What can be done: everything that the core ever has done goes out as one of these.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::ids::{
@@ -224,7 +224,30 @@ pub struct Directory {
     pub entries: Vec<DirectoryEntry>,
     /// No longer declared.
     pub removed: Vec<Path>,
+    /// More pieces of all of it follow.
+    pub more: bool,
+    /// For whoever sends it.
+    pub encoded: Encoded,
 }
+
+/// What is made once of something that goes to many. It says nothing that the thing itself does not say.
+#[derive(Clone, Debug, Default)]
+pub struct Encoded(OnceLock<Arc<[u8]>>);
+
+impl Encoded {
+    /// What was made first, else what is made here.
+    pub fn get_or_make(&self, make: impl FnOnce() -> Vec<u8>) -> Arc<[u8]> {
+        self.0.get_or_init(|| make().into()).clone()
+    }
+}
+
+impl PartialEq for Encoded {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Encoded {}
 
 /// One path.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -44,6 +44,7 @@ pub const INVARIANTS: &[(&str, Check)] = &[
     ("a path has one stream with a claim to live by", paths),
     ("each stream has a claim, or a reason to have none", reasons),
     ("who waits for a number stands in the queue that is served", queues),
+    ("who waits for a number is served when one is free", served),
     ("a cooling number has a deadline", cooling),
     ("a quarantined number's host is scanned again", quarantine),
     ("indexes of claims say what the claims say", indexes),
@@ -278,11 +279,36 @@ fn queues(state: &State) -> Vec<String> {
         let lost = match &stream.blocked {
             Some(Blocked::Ports { .. }) => !waiting.contains(uid),
             Some(Blocked::Worker { .. } | Blocked::Pool { .. }) => !state.unplaced.contains(&place),
-            Some(Blocked::Retry { .. }) => !state.timers.is_set(&Timer::Retry(uid.clone())),
+            // Its time may have come while the term is not on record: it is looked at with the next plan that may act.
+            Some(Blocked::Retry { .. }) => {
+                !state.timers.is_set(&Timer::Retry(uid.clone())) && !state.dirty.streams.contains(uid)
+            }
             Some(Blocked::Closing) | None => false,
         };
         if lost {
             found.push(format!("{uid} waits where nobody looks: {:?}", stream.blocked));
+        }
+    }
+    found
+}
+
+/// Between plans only: a plan serves who waits.
+fn served(state: &State) -> Vec<String> {
+    let planned = state.dirty.wake.is_empty() && !state.dirty.placement && !state.dirty.shelves;
+    if !state.is_active() || !planned {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    for (queue, entries) in &state.queues {
+        let Some((_, uid)) = entries.first() else { continue };
+        let Some(stream) = state.streams.get(uid) else { continue };
+        for name in state.candidates(stream, Some(&queue.pool)) {
+            if let Some(ports) = state.nodes[&name].ledger.choose(&queue.pool, queue.shape) {
+                found.push(format!(
+                    "{uid} waits for a number of {}, and {ports:?} of {name} is free",
+                    queue.pool
+                ));
+            }
         }
     }
     found

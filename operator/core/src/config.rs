@@ -27,6 +27,8 @@ pub struct Config {
     pub pool_status_every: Duration,
     /// Writes in flight at once, claims first.
     pub writes_in_flight_max: usize,
+    /// Between two updates of the directory, for each worker that they go to. An owner is told of its own paths at once.
+    pub directory_pause: Duration,
 }
 
 /// What a nodeSelector is compared with.
@@ -43,8 +45,13 @@ pub enum NodeMatch {
 pub enum PathGrants {
     /// All of them may use any path (standalone).
     All,
-    /// Prefixes by namespace, with their final slash.
+    /// Prefixes by namespace, with their final slash; an empty one is any path.
     Namespaces(BTreeMap<Arc<str>, Vec<Arc<str>>>),
+}
+
+impl PathGrants {
+    /// In place of a namespace: all of them.
+    pub const ANY_NAMESPACE: &'static str = "*";
 }
 
 impl Config {
@@ -61,6 +68,7 @@ impl Config {
             pool_status_every: Duration::from_secs(1),
             // At 5 ms a write this is 12 800 writes a second, more than an API server takes.
             writes_in_flight_max: 64,
+            directory_pause: Duration::ZERO,
         }
     }
 
@@ -70,6 +78,12 @@ impl Config {
             path_grants: PathGrants::Namespaces(BTreeMap::new()),
             node_match: NodeMatch::Labels,
             node_ports: Some(PortRange { start: 30000, end: 32767 }),
+            // Replicas that were all started again are found by their name, which takes workers and their resolvers some seconds.
+            // Whether a worker that was heard is gone is not waited for: witnesses say it (`panel`).
+            lead_window: Duration::from_secs(6),
+            // 1000 messages a second in all. Else each of thousands of streams that come at once is a message to each of hundreds of
+            // workers, and nothing else gets done.
+            directory_pause: Duration::from_millis(1),
             ..Self::standalone()
         }
     }

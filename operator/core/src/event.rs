@@ -108,8 +108,14 @@ pub enum Event {
         /// Which.
         session: SessionId,
     },
-    /// The witnesses' word: a majority cannot reach this worker process. (The witness protocol is not built yet; a
-    /// supervisor that saw the process exit may say it too.)
+    /// The witnesses' word (`panel`): this worker process runs, though it is not heard here. Said again for as long as it holds.
+    WorkerDegraded {
+        /// Which.
+        worker: WorkerName,
+        /// Which start of it.
+        boot: BootId,
+    },
+    /// The witnesses' word: a majority cannot reach this worker process. A supervisor that saw the process exit may say it too.
     WorkerLost {
         /// Which.
         worker: WorkerName,
@@ -143,6 +149,8 @@ pub struct NodeObject {
     pub ready: bool,
     /// Cordoned: no new streams.
     pub unschedulable: bool,
+    /// Where publishers and players reach it, best first; empty: where its worker says.
+    pub addresses: Vec<Arc<str>>,
 }
 
 /// A consistent list of one kind.
@@ -202,6 +210,8 @@ pub struct Hello {
     pub node: NodeName,
     /// Its pod.
     pub pod_uid: Arc<str>,
+    /// What it was made from; empty where that is not known.
+    pub template: Arc<str>,
     /// Which start of its process.
     pub boot: BootId,
     /// Addresses that publishers and players reach it at, best first.
@@ -216,6 +226,8 @@ pub struct Hello {
     pub rtmp_port: u16,
     /// Public HTTP port.
     pub http_port: u16,
+    /// Port of its watchdog, which answers while all else hangs; 0 for none.
+    pub health_port: u16,
 }
 
 /// A media socket that is open.
@@ -292,6 +304,8 @@ pub struct Beat {
     pub digest: u64,
     /// The highest term that the worker has been told.
     pub term: Term,
+    /// It is to end, and its streams are to go elsewhere before.
+    pub draining: bool,
 }
 
 /// Something happened on a worker.

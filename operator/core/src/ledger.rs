@@ -56,6 +56,8 @@ pub(crate) struct Quarantine {
     pub(crate) lost_by: Option<Owner>,
     /// Since when, for people.
     pub(crate) since: UnixTime,
+    /// The end of the rest that it had begun: until then nobody tries it, though its foreign socket may be gone.
+    pub(crate) rests_until: Duration,
     /// The first of the scans in a row that did not see it.
     pub(crate) clean_since: Option<Duration>,
 }
@@ -272,14 +274,16 @@ impl Ledger {
     }
 
     /// When nothing is free: quarantined numbers that the last scan did not see, the longest clean first.
-    pub(crate) fn choose_clean(&self, pool: &PoolName, shape: Shape) -> Option<Ports> {
+    pub(crate) fn choose_clean(&self, pool: &PoolName, shape: Shape, now: Duration) -> Option<Ports> {
         let shelf = self.shelves.get(pool)?;
         // A free partner is as good as one that was clean from the start.
         let clean = |port: u16| match self.held.get(&port) {
             _ if !shelf.numbers().contains(port) => None,
             None => Some(Duration::ZERO),
             Some(Held::Quarantined(quarantine)) => match quarantine.cause {
-                QuarantineCause::Foreign(_) => quarantine.clean_since,
+                QuarantineCause::Foreign(_) => {
+                    quarantine.clean_since.filter(|_| quarantine.rests_until <= now)
+                }
                 QuarantineCause::Leak => None,
             },
             Some(Held::Leased { .. } | Held::Cooling { .. }) => None,

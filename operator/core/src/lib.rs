@@ -24,6 +24,7 @@ mod ledger;
 pub mod limits;
 mod node;
 mod observe;
+pub mod panel;
 mod plan;
 mod pool;
 pub mod port_set;

@@ -19,11 +19,24 @@ pub const POOL_CONFLICTS_MAX: u32 = 4;
 /// A silent worker's streams say so after this: three beats late, and a restart by its supervisor goes unseen.
 pub const UNHEARD_AFTER: Duration = Duration::from_millis(1500);
 
-/// Entries of one directory message. At about 300 bytes each, 300 KB: under gRPC's 4 MB.
-pub const DIRECTORY_ENTRIES_MAX: usize = 1000;
+/// What witnesses say of a worker that is not heard holds this long: they are asked each second and answer in half of one.
+pub const VOUCHED_FOR: Duration = Duration::from_millis(2500);
+
+/// Entries of one directory message. At about 300 bytes each, 10 KB: a session keeps a buffer as large as the largest.
+pub const DIRECTORY_ENTRIES_MAX: usize = 32;
 
 /// Names and problems in a pool's status.
 pub const STATUS_LIST_MAX: usize = 50;
+
+/// Streams that leave draining workers, and those of nodes that are down at the end of a hold, at once. A failover waits for the
+/// writes of these at most, 25 ms at 1 ms each.
+pub const MOVES_MAX: usize = 25;
+
+/// A sender to leased ports has this long to be invited to the new ones; the old ones take it until then.
+pub const HANDOVER: Duration = Duration::from_secs(30);
+
+/// Once media has come on the new ports for this long, the old ones are closed.
+pub const HANDOVER_OVERLAP: Duration = Duration::from_secs(2);
 
 /// Two aborts within this make a stream Suspect.
 pub const SUSPECT_WINDOW: Duration = Duration::from_secs(600);

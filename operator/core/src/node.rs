@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::event::{Hello, Holder, HostPorts, NodeObject};
-use crate::ids::{BootId, PoolName, Protocol, SessionId, StreamRef, WorkerName};
+use crate::ids::{BootId, PoolName, Protocol, SessionId, StreamRef, Term, WorkerName};
 use crate::ledger::Ledger;
 use crate::spec::PortRange;
 
@@ -37,6 +37,7 @@ pub(crate) struct Node {
 pub(crate) struct Worker {
     pub(crate) name: WorkerName,
     pub(crate) pod_uid: Arc<str>,
+    pub(crate) template: Arc<str>,
     pub(crate) boot: BootId,
     pub(crate) addresses: Vec<Arc<str>>,
     pub(crate) listener_ports: Vec<u16>,
@@ -50,6 +51,10 @@ pub(crate) struct Worker {
     pub(crate) liveness: Liveness,
     /// Its inventory has been seen in this term; nothing is granted before.
     pub(crate) known: bool,
+    /// The last term in which it was told something here.
+    pub(crate) commanded: Term,
+    /// It is to end: its streams go elsewhere before.
+    pub(crate) draining: bool,
     /// The digest that its beat should have; absent when it must be computed again.
     pub(crate) digest: Option<u64>,
 }
@@ -60,6 +65,9 @@ pub(crate) struct Session {
     pub(crate) id: SessionId,
     /// Of the last command.
     pub(crate) sequence: u64,
+    /// The first command of this term, where the session is older: a worker that has applied it obeys no earlier leader any
+    /// more, and its inventories hold.
+    pub(crate) fence: u64,
     pub(crate) welcomed: bool,
     /// The ranges that it was told to watch, and by which command.
     pub(crate) watch: Option<(Vec<PortRange>, u64)>,
@@ -78,6 +86,8 @@ pub(crate) enum Liveness {
     Alive,
     /// Silent or without a session: gets nothing new.
     Suspect,
+    /// Silent, and the witnesses say that it runs: it keeps its streams.
+    Degraded,
     /// Silent for so long that its streams say so.
     Unheard,
     /// The witnesses say that it is gone.
@@ -91,6 +101,7 @@ impl Worker {
             worker,
             node: _,
             pod_uid,
+            template,
             boot,
             addresses,
             listener_ports,
@@ -98,10 +109,12 @@ impl Worker {
             epoch: _,
             rtmp_port,
             http_port,
+            health_port: _,
         } = hello;
         Self {
             name: worker,
             pod_uid,
+            template,
             boot,
             addresses,
             listener_ports,
@@ -112,18 +125,20 @@ impl Worker {
             before: None,
             liveness: Liveness::Alive,
             known: false,
+            commanded: Term(0),
+            draining: false,
             digest: None,
         }
     }
 
     /// Whether it can be given streams once its inventory has come.
     pub(crate) fn is_coming(&self) -> bool {
-        !self.known && self.session.is_some() && self.liveness == Liveness::Alive
+        !self.known && self.session.is_some() && self.liveness == Liveness::Alive && !self.draining
     }
 
     /// Whether it can be given streams.
     pub(crate) fn can_take(&self) -> bool {
-        self.known && self.session.is_some() && self.liveness == Liveness::Alive
+        self.known && self.session.is_some() && self.liveness == Liveness::Alive && !self.draining
     }
 }
 
@@ -132,6 +147,7 @@ impl Session {
         Self {
             id,
             sequence: 0,
+            fence: 0,
             welcomed: false,
             watch: None,
             directory: false,
@@ -142,6 +158,12 @@ impl Session {
 }
 
 impl Node {
+    /// Whether streams are to leave it as soon as others have room: a person has cordoned it, or its worker is to end.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.object.as_ref().is_some_and(|object| object.unschedulable)
+            || self.worker.as_ref().is_some_and(|worker| worker.draining)
+    }
+
     /// Whether this process is over.
     pub(crate) fn is_retired(&self, boot: &BootId) -> bool {
         self.retired.contains(boot)

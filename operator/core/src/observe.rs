@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::action::Action;
 use crate::event::{Event, Now};
 use crate::ids::{Epoch, Term};
 use crate::ledger::Ledger;
@@ -38,6 +39,7 @@ impl State {
             Event::Beat { session, beat } => self.note_beat(session, beat, now),
             Event::Report { session, report } => self.note_report(session, report, now),
             Event::SessionClosed { session } => self.close_session(session, now),
+            Event::WorkerDegraded { worker, boot } => self.vouch_for(&worker, &boot, now),
             Event::WorkerLost { worker, boot } => self.lose_worker(&worker, &boot),
             Event::Lead { floor } => self.lead(floor, now),
             Event::TermRecorded { term } => self.note_term(term),
@@ -54,7 +56,7 @@ impl State {
         for (name, node) in &self.nodes {
             let timer = match node.worker.as_ref().map(|worker| worker.liveness) {
                 Some(Liveness::Alive) => Timer::Silent(name.clone()),
-                Some(Liveness::Suspect) => Timer::Unheard(name.clone()),
+                Some(Liveness::Suspect | Liveness::Degraded) => Timer::Unheard(name.clone()),
                 Some(Liveness::Unheard | Liveness::Lost) | None => continue,
             };
             self.timers.set(timer, now.mono + self.config.lead_window);
@@ -77,7 +79,13 @@ impl State {
             worker.known = false;
             worker.digest = None;
             if let Some(session) = &mut worker.session {
+                // It may have heard of a later term, and dropped what this one was told in the one before.
+                session.welcomed = false;
+                session.watch = None;
+                session.directory = false;
+                session.awaiting = None;
                 session.compared = false;
+                session.fence = session.sequence + 1;
             }
             self.dirty.nodes.insert(name.clone());
         }
@@ -98,10 +106,13 @@ impl State {
         self.queues.clear();
         self.unplaced.clear();
         self.stranded.clear();
+        self.leaving.clear();
+        self.to_leave.clear();
         self.held_absent.clear();
         self.writes.clear();
         self.reads.clear();
-        self.outbox.clear();
+        // A session that is not listened to ends whoever leads.
+        self.outbox.retain(|action| matches!(action, Action::CloseSession { .. }));
         self.directory.clear();
         self.timers = Timers::default();
         self.dirty = Dirty::default();

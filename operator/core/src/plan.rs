@@ -9,6 +9,7 @@ use crate::state::State;
 mod assign;
 mod claim;
 mod directory;
+mod drain;
 mod expire;
 mod greet;
 mod place;
@@ -30,7 +31,7 @@ pub fn plan(state: &mut State, now: Now) -> Vec<Action> {
         state.tell_workers(now);
         state.write_statuses(now);
         state.write_pools(now);
-        state.update_directory();
+        state.update_directory(now);
     }
     std::mem::take(&mut state.outbox)
 }
@@ -58,11 +59,16 @@ impl State {
             let pools: Vec<_> = self.queues.keys().map(|queue| queue.pool.clone()).collect();
             self.dirty.wake.extend(pools);
         }
+        for former in std::mem::take(&mut self.dirty.returns) {
+            self.give_back(&former, now);
+        }
         loop {
             if let Some(pool) = self.dirty.wake.pop_first() {
                 self.serve_waiting(&pool, now);
             } else if let Some(uid) = self.dirty.streams.pop_first() {
                 self.settle(&uid, now);
+            } else if let Some(uid) = self.next_to_leave() {
+                self.leave(&uid, now);
             } else {
                 return;
             }
@@ -72,7 +78,9 @@ impl State {
     /// Tells the worker of `node` something; its sequence, unless it has no session.
     fn command(&mut self, node: &NodeName, command: Command) -> Option<u64> {
         let term = self.term();
-        let session = self.session_mut(node)?;
+        let worker = self.worker_mut(node)?;
+        let session = worker.session.as_mut()?;
+        worker.commanded = term;
         session.sequence += 1;
         let (session, sequence) = (session.id, session.sequence);
         self.outbox.push(Action::Command { session, term, sequence, command });

@@ -70,6 +70,10 @@ reasons! {
     WorkerUnheard,
     /// Its worker is lost.
     WorkerLost,
+    /// Its worker or its node is being emptied: it has moved.
+    Drained,
+    /// Its former worker, which was given up, has its publisher all the same: it has gone back there.
+    Returned,
     /// Its worker's process was started again.
     WorkerRestarted,
     /// Paused by its spec.
@@ -120,6 +124,10 @@ reasons! {
     ListWentBack,
     /// The API refused a write.
     WriteRefused,
+    /// A worker runs, but is not heard by this operator.
+    ControlDegraded,
+    /// A worker is not heard, and too few witnesses are heard to say what became of it.
+    Hold,
 }
 
 impl fmt::Display for Reason {

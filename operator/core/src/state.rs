@@ -40,17 +40,22 @@ pub struct State {
     /// The highest version seen anywhere, and whether a later list was older.
     pub(crate) version_seen: ResourceVersion,
     pub(crate) went_back: bool,
+    /// A consistent read has brought an older version of a stream than is known: the API's versions may have overtaken those of
+    /// before its restore by now, but it has forgotten.
+    pub(crate) regressed: bool,
     /// A list has been older once: records may lack epochs that were used, so none is taken below `epoch_floor` any more.
     pub(crate) restored: bool,
     /// The highest epoch of streams that are gone and of what workers tell of.
     pub(crate) epoch_floor: Epoch,
     /// The highest epoch of any hello: no new one is as low, whatever the records say.
     pub(crate) epoch_heard: Epoch,
-    /// The highest epoch that a worker told of, for streams that were not seen yet.
+    /// The highest epoch that a worker told of, for streams that were not seen yet, and of those that a read did not find.
     pub(crate) epochs_told: BTreeMap<Uid, Epoch>,
     pub(crate) streams: BTreeMap<Uid, Stream>,
     pub(crate) pools: BTreeMap<PoolName, Pool>,
     pub(crate) nodes: BTreeMap<NodeName, Node>,
+    /// What the process that started last was made from: in a rollout streams go there, since all others are to end.
+    pub(crate) newest_template: Arc<str>,
     pub(crate) sessions: BTreeMap<SessionId, NodeName>,
     pub(crate) claims: BTreeMap<StreamRef, Claim>,
     pub(crate) paths: BTreeMap<Path, PathEntry>,
@@ -62,6 +67,9 @@ pub struct State {
     pub(crate) unplaced: BTreeSet<(Arrival, Uid)>,
     /// Streams whose worker is gone and which could not be moved.
     pub(crate) stranded: BTreeSet<Uid>,
+    /// Streams that move away from draining workers or from nodes that are down, and those that are to follow: what is live first.
+    pub(crate) leaving: BTreeSet<Uid>,
+    pub(crate) to_leave: BTreeSet<(bool, Uid)>,
     /// Streams that a list lacked and that a person must confirm.
     pub(crate) held_absent: BTreeSet<Uid>,
     pub(crate) writes: BTreeMap<WriteId, Write>,
@@ -142,6 +150,8 @@ pub(crate) struct Dirty {
     pub(crate) claims: BTreeSet<(u64, StreamRef)>,
     /// Claims whose worker is to be told.
     pub(crate) tell: BTreeSet<StreamRef>,
+    /// Former claims whose workers are back with the publisher.
+    pub(crate) returns: BTreeSet<StreamRef>,
     /// Sockets to be closed.
     pub(crate) leaks: BTreeSet<(NodeName, u16, Option<StreamRef>)>,
     /// Epochs that run on a node and were given to another one as well.
@@ -154,6 +164,8 @@ pub(crate) struct Dirty {
     pub(crate) shelves: bool,
     /// Nodes whose session may want something.
     pub(crate) nodes: BTreeSet<NodeName>,
+    /// Paths whose directory entry only their owners have as it is now.
+    pub(crate) unspread: BTreeSet<Path>,
     /// Paths whose directory entry may be wrong.
     pub(crate) paths: BTreeSet<Path>,
     /// Some worker can take streams that could not before, or pools changed.
@@ -169,6 +181,7 @@ impl State {
             term_seen: Term(0),
             version_seen: ResourceVersion(0),
             went_back: false,
+            regressed: false,
             restored: false,
             epoch_floor: Epoch(0),
             epoch_heard: Epoch(0),
@@ -176,6 +189,7 @@ impl State {
             streams: BTreeMap::new(),
             pools: BTreeMap::new(),
             nodes: BTreeMap::new(),
+            newest_template: "".into(),
             sessions: BTreeMap::new(),
             claims: BTreeMap::new(),
             paths: BTreeMap::new(),
@@ -184,6 +198,8 @@ impl State {
             queues: BTreeMap::new(),
             unplaced: BTreeSet::new(),
             stranded: BTreeSet::new(),
+            leaving: BTreeSet::new(),
+            to_leave: BTreeSet::new(),
             held_absent: BTreeSet::new(),
             writes: BTreeMap::new(),
             reads: BTreeMap::new(),

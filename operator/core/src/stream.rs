@@ -9,7 +9,7 @@ use crate::ids::{
 use crate::ledger::Shape;
 use crate::reason::Reason;
 use crate::spec::{Refusal, RtpSource, Selector, Source, StreamObject, StreamSpec};
-use crate::status::{ConditionType, Failover, Publisher, StreamStatus};
+use crate::status::{ConditionType, Failover, Phase, Publisher, StreamStatus};
 
 /// A stream as the planner knows it.
 #[derive(Clone, Debug)]
@@ -28,10 +28,12 @@ pub(crate) struct Stream {
     pub(crate) stored: Box<StreamStatus>,
     /// The highest epoch ever used or heard of.
     pub(crate) epoch: Epoch,
-    /// The highest epoch that a worker told of.
+    /// The highest epoch that a worker, or a record passed over for its age, told of.
     pub(crate) epoch_told: Epoch,
     /// The highest epoch that it was given in this term.
     pub(crate) epoch_given: Epoch,
+    /// What this replica has claimed last, in whichever term: the write may have been lost.
+    pub(crate) taken: Option<(Epoch, NodeName)>,
     /// First seen at a version below one seen before: a restored backup may have brought it back, its used epochs forgotten.
     pub(crate) from_the_past: bool,
     /// The claim that it lives by.
@@ -50,8 +52,8 @@ pub(crate) struct Stream {
     pub(crate) retry_at: Option<Duration>,
     pub(crate) publisher: Option<Publisher>,
     pub(crate) live: bool,
-    /// Its worker has said so since the last inventory.
-    pub(crate) heard: bool,
+    /// What of these two its worker has said since the last inventory.
+    pub(crate) heard: Heard,
     /// Why the last publisher ended, in the worker's word.
     pub(crate) ended: Option<Arc<str>>,
     /// Since when there has been no media.
@@ -147,6 +149,17 @@ pub(crate) struct Queue {
     pub(crate) node_selector: Selector,
 }
 
+/// What a worker has said since its last inventory: that nobody publishes any more does not tell whether media is still waited for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Heard {
+    pub(crate) publisher: bool,
+    pub(crate) media: bool,
+}
+
+impl Heard {
+    pub(crate) const ALL: Self = Self { publisher: true, media: true };
+}
+
 impl Stream {
     /// A stream seen for the first time.
     pub(crate) fn new(object: StreamObject, rank: u64, now: Duration) -> Self {
@@ -177,6 +190,7 @@ impl Stream {
             epoch: Epoch(status.epoch),
             epoch_told: Epoch(0),
             epoch_given: Epoch(0),
+            taken: None,
             from_the_past: false,
             claim: None,
             arrival: (UnixTime::default(), rank),
@@ -187,7 +201,7 @@ impl Stream {
             retry_at: None,
             publisher: None,
             live: false,
-            heard: false,
+            heard: Heard::default(),
             ended: None,
             quiet_since: now,
             idle: false,
@@ -210,17 +224,31 @@ impl Stream {
         let live = status.conditions.get(&ConditionType::Live).is_some_and(|condition| condition.status);
         self.live = live && status.assignment.is_some();
         self.publisher = status.publisher.clone();
-        self.heard = false;
+        self.heard = Heard::default();
         self.failovers = self.failovers.max(status.failovers);
         self.last_failover = status.last_failover.clone().or(self.last_failover.take());
     }
 
+    /// Whether by its record it rests for want of media, and whether it is suspect. An edit that the record does not speak
+    /// of has ended both.
+    pub(crate) fn recorded_rest(&self) -> (bool, bool) {
+        let status = &self.stored;
+        let same_spec = status.observed_generation == self.generation;
+        let suspect = status.conditions.values().any(|condition| condition.reason == Reason::Suspect);
+        (same_spec && status.phase == Phase::Idle, same_spec && suspect)
+    }
+
     /// What flowed was of a claim that is over.
     pub(crate) fn lose_media(&mut self, now: Duration) {
+        self.end_media(now);
+        self.publisher = None;
+    }
+
+    /// It is not live any more, if it was.
+    pub(crate) fn end_media(&mut self, now: Duration) {
         if std::mem::replace(&mut self.live, false) {
             self.quiet_since = now;
         }
-        self.publisher = None;
     }
 
     /// Its rtp source, where it has one.

@@ -22,6 +22,10 @@ pub(crate) enum Timer {
     ScanDue(NodeName),
     /// A worker owes the answer to a command about this claim.
     AnswerDue(StreamRef),
+    /// A worker that was given up is back, and has had time to say that it has the stream's publisher.
+    Return(StreamRef),
+    /// The sender of a stream has had time to find its new ports: the old ones are closed.
+    Handover(StreamRef),
     /// A stream may have been without media too long.
     Quiet(Uid),
     /// A write that was refused is tried again.
@@ -30,6 +34,8 @@ pub(crate) enum Timer {
     PoolStatus(PoolName),
     /// A new leader may call workers unheard.
     LeadWindow,
+    /// The directory may be sent to all again.
+    Directory,
 }
 
 /// All deadlines.
@@ -50,6 +56,13 @@ impl Timers {
     /// Sets it unless it has one.
     pub(crate) fn set_if_unset(&mut self, timer: Timer, at: Duration) {
         if !self.by_timer.contains_key(&timer) {
+            self.set(timer, at);
+        }
+    }
+
+    /// Brings it forward to `at`, if it has one that is later.
+    pub(crate) fn advance(&mut self, timer: Timer, at: Duration) {
+        if self.by_timer.get(&timer).is_some_and(|due| *due > at) {
             self.set(timer, at);
         }
     }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use operator_core::api::{self, MediaStream, PortPool, check, read};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 mod golden;
 
@@ -19,15 +19,29 @@ fn manifests() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../manifests")
 }
 
+fn generated(crd: &Value) -> String {
+    let yaml = serde_saphyr::to_string(crd).unwrap();
+    format!(
+        "# Generated from operator/core/src/api by `UPDATE=1 cargo test -p operator-core`. Don't edit.\n{yaml}"
+    )
+}
+
 #[test]
 fn the_crds_are_current() {
     for (name, crd) in api::crds() {
-        let yaml = serde_saphyr::to_string(&crd).unwrap();
-        let text = format!(
-            "# Generated from operator/core/src/api by `UPDATE=1 cargo test -p operator-core`. Don't edit.\n{yaml}"
-        );
+        let text = generated(&crd);
         assert_eq!(serde_saphyr::from_str::<Value>(&text).unwrap(), crd, "{name} survives YAML");
         golden::check(&manifests().join(format!("crds/{name}.yaml")), &text);
+    }
+}
+
+/// The chart's are templates, so that an upgrade changes them, and they outlive the chart.
+#[test]
+fn the_crds_of_the_chart_are_current() {
+    let chart = manifests().join("../charts/penstock/files/crds");
+    for (name, mut crd) in api::crds() {
+        crd["metadata"]["annotations"] = json!({"helm.sh/resource-policy": "keep"});
+        golden::check(&chart.join(format!("{name}.yaml")), &generated(&crd));
     }
 }
 

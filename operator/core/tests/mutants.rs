@@ -77,8 +77,8 @@ const MUTANTS: &[Mutant] = &[
         "grant-before-inventory",
         "nothing is granted on a node before its inventory of the term",
         "node.rs",
-        "self.known && self.session.is_some()",
-        "self.session.is_some()",
+        "fn can_take(&self) -> bool {\n        self.known && ",
+        "fn can_take(&self) -> bool {\n        ",
     ),
     mutant(
         "epoch-used-twice",
@@ -119,7 +119,7 @@ const MUTANTS: &[Mutant] = &[
         "old-list-believed",
         "what a restored backup lacks goes on until a person confirms",
         "observe/lists.rs",
-        "self.went_back = version < self.version_seen;",
+        "self.went_back = version < self.version_seen || std::mem::take(&mut self.regressed);",
         "self.went_back = false;",
     ),
     mutant(
@@ -168,8 +168,8 @@ const MUTANTS: &[Mutant] = &[
         "old-process-kept",
         "a worker that was started again gets a new epoch for each of its streams",
         "observe/inventory.rs",
-        "let another_process = claim.boot.as_ref().is_some_and(|claimed| *claimed != boot);",
-        "let another_process = false;",
+        "claim.boot.as_ref().map_or(claim.pod_uid != pod_uid, |claimed| *claimed != boot);",
+        "claim.boot.as_ref().is_some_and(|_| false);",
     ),
     mutant(
         "stale-claim-written",

@@ -6,6 +6,7 @@ use operator_core::{
     Event,
     event::{Beat, Binding, Closed, Hello, Holder, HostPorts, Inventory, Report},
     ids::{BootId, Epoch, NodeName, Ports, Protocol, SessionId, StreamRef, Term, Uid, UnixTime, WorkerName},
+    panel::Sight,
     spec::PortRange,
     status::Publisher,
 };
@@ -22,6 +23,8 @@ pub(crate) enum Unsound {
     Rising { field: &'static str, value: u64 },
     #[error("protocol is {0} in the worker's message, which is neither TCP nor UDP")]
     Protocol(i32),
+    #[error("what was seen of another worker is nothing that this operator asks for")]
+    Unasked,
     #[error("a lease of {0} ports in the worker's message; there are one or two")]
     Ports(usize),
 }
@@ -33,7 +36,7 @@ const RISING_MAX: u64 = 1 << 55;
 pub(crate) fn admin_port(body: &Body) -> Option<u16> {
     match body {
         Body::Hello(hello) => port("hello.admin_port", hello.admin_port).ok(),
-        Body::Inventory(_) | Body::Beat(_) | Body::Report(_) => None,
+        Body::Inventory(_) | Body::Beat(_) | Body::Report(_) | Body::Witnessed(_) => None,
     }
 }
 
@@ -47,7 +50,18 @@ pub(crate) fn event(session: SessionId, body: Body) -> Result<Event, Unsound> {
             let kind = it.kind.ok_or(Unsound::Missing("report.kind"))?;
             Event::Report { session, report: report(kind)? }
         }
+        Body::Witnessed(_) => return Err(Unsound::Unasked),
     })
+}
+
+/// What a worker saw of another one.
+pub(crate) fn sight(it: wire::Witnessed) -> Sight {
+    match wire::Sight::try_from(it.sight) {
+        Ok(wire::Sight::Answered) => Sight::Answered { boot: it.boot_id.into() },
+        Ok(wire::Sight::Refused) => Sight::Refused,
+        // What a newer worker says is no proof of life.
+        Ok(wire::Sight::Silent | wire::Sight::Unspecified) | Err(_) => Sight::Silent,
+    }
 }
 
 fn hello(it: wire::Hello) -> Result<Hello, Unsound> {
@@ -63,13 +77,15 @@ fn hello(it: wire::Hello) -> Result<Hello, Unsound> {
         epoch,
         rtmp_port,
         http_port,
-        health_port: _,
+        health_port,
         admin_port: _,
+        template,
     } = it;
     Ok(Hello {
         worker: WorkerName::from(some(worker, "hello.worker")?),
         node: NodeName::from(some(node, "hello.node")?),
         pod_uid: pod_uid.into(),
+        template: template.into(),
         boot: BootId::from(some(boot_id, "hello.boot_id")?),
         addresses: addresses.into_iter().map(Arc::from).collect(),
         listener_ports: listener_ports
@@ -80,6 +96,8 @@ fn hello(it: wire::Hello) -> Result<Hello, Unsound> {
         epoch: Epoch(rising("hello.epoch", epoch)?),
         rtmp_port: port("hello.rtmp_port", rtmp_port)?,
         http_port: port("hello.http_port", http_port)?,
+        health_port: u16::try_from(health_port)
+            .map_err(|_| Unsound::Port { field: "hello.health_port", value: health_port })?,
     })
 }
 
@@ -97,8 +115,8 @@ fn inventory(it: wire::Inventory) -> Result<Inventory, Unsound> {
 }
 
 fn beat(it: &wire::Beat) -> Result<Beat, Unsound> {
-    let wire::Beat { sequence, digest, term } = *it;
-    Ok(Beat { sequence, digest, term: Term(rising("beat.term", term)?) })
+    let wire::Beat { sequence, digest, term, draining } = *it;
+    Ok(Beat { sequence, digest, term: Term(rising("beat.term", term)?), draining })
 }
 
 fn report(kind: Kind) -> Result<Report, Unsound> {

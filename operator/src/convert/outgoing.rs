@@ -11,18 +11,30 @@ use operator_core::{
         RtpTransport, SlowViewer, SsrcPolicy,
     },
 };
+use prost::{Message as _, bytes::Bytes};
 use proto::control::v1::{self as wire, operator_message::Body};
 
-/// The message that a command is.
-pub(crate) fn operator_message(term: Term, sequence: u64, command: &Command) -> wire::OperatorMessage {
+use crate::sessions::Outbound;
+
+/// Asks a worker to look at another one's health port: a question, which has no place among commands.
+pub(crate) fn inquire(inquiry: u64, address: &str, port: u16) -> wire::OperatorMessage {
+    let inquire = wire::Inquire { inquiry, address: address.to_owned(), port: port.into() };
+    wire::OperatorMessage { term: 0, sequence: 0, body: Some(Body::Inquire(inquire)) }
+}
+
+/// The message that a command of `replica` is.
+pub(crate) fn operator_message(replica: &str, term: Term, sequence: u64, command: &Command) -> Outbound {
     let body = match command {
-        Command::Welcome => Body::Welcome(wire::Welcome { operator: "standalone".to_owned() }),
+        Command::Welcome => Body::Welcome(wire::Welcome { operator: replica.to_owned() }),
         Command::Assign(it) => Body::Assign(assign(it)),
         Command::Revoke { stream, reason } => Body::Revoke(wire::Revoke {
             stream: Some(self::stream(stream)),
             reason: reason.as_str().to_owned(),
         }),
-        Command::Directory(it) => Body::Directory(directory(it)),
+        Command::Directory(it) => {
+            let encoded = it.encoded.get_or_make(|| directory(it).encode_to_vec());
+            return Outbound::directory(term.0, sequence, Bytes::from_owner(encoded));
+        }
         Command::InventoryRequest { id } => Body::InventoryRequest(wire::InventoryRequest { id: *id }),
         Command::Watch { ranges, interval } => Body::Watch(wire::Watch {
             ranges: ranges.iter().map(range).collect(),
@@ -33,7 +45,7 @@ pub(crate) fn operator_message(term: Term, sequence: u64, command: &Command) -> 
             stream: stream.as_ref().map(self::stream),
         }),
     };
-    wire::OperatorMessage { term: term.0, sequence, body: Some(body) }
+    wire::OperatorMessage { term: term.0, sequence, body: Some(body) }.into()
 }
 
 fn assign(it: &Assign) -> wire::Assign {
@@ -56,12 +68,13 @@ fn assign(it: &Assign) -> wire::Assign {
 }
 
 fn directory(it: &Directory) -> wire::DirectoryUpdate {
-    let Directory { version, full, entries, removed } = it;
+    let Directory { version, full, entries, removed, more, encoded: _ } = it;
     wire::DirectoryUpdate {
         version: *version,
         full: *full,
         entries: entries.iter().map(directory_entry).collect(),
         removed_paths: removed.iter().map(ToString::to_string).collect(),
+        more: *more,
     }
 }
 

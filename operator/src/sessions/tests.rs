@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use operator_core::ids::WorkerName;
-use proto::control::v1::{Beat, Hello, control_client::ControlClient};
+use proto::control::v1::{Beat, Hello, OperatorMessage, control_client::ControlClient};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -21,11 +21,12 @@ struct World {
 async fn world() -> World {
     let (sender, events) = mpsc::channel(limits::EVENTS);
     let (pages_at, pages) = watch::channel(None);
-    let sessions = Sessions::new(sender, vec![9180], pages_at);
+    let local = Admission::Local { token: sha256(b"secret"), own_ports: vec![9180], pages: pages_at };
+    let sessions = Sessions::new(sender, local, limits::SESSIONS);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     // The server ends with the test's runtime.
-    tokio::spawn(sessions.clone().serve(listener, "secret".to_owned()));
+    tokio::spawn(sessions.clone().serve(listener, None));
     World { sessions, events, pages, url }
 }
 

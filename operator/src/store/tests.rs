@@ -93,7 +93,7 @@ fn an_edit_of_what_is_fixed_is_refused_and_changes_nothing() {
     put(&mut store, stream(PUSH));
     let refusals = store.put(stream(r#"{"source": {"push": {}}, "path": "live/b"}"#), SEEN).unwrap_err();
     assert_eq!(refusals[0].field, "spec.path");
-    assert_eq!(store.stream_named(&name()).unwrap().spec.path, None);
+    assert_eq!(store.streams[&name()].spec.path, None);
 }
 
 #[test]

@@ -7,13 +7,16 @@ use super::{Parts, UP, wait, write};
 use crate::tools::succeed;
 
 /// The parts in the order in which they start.
-const PARTS: [&str; 5] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "coredns"];
+pub(super) const PARTS: [&str; 5] =
+    ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "coredns"];
+
+/// Those that keep objects and serve them.
+pub(super) const API: [&str; 2] = ["etcd", "kube-apiserver"];
+
+/// Of the API server.
+pub(super) const PORT: u16 = 6443;
 
 const ETCD: &str = "https://127.0.0.1:23790";
-
-pub(super) fn start(parts: &Parts) -> Result<(), String> {
-    PARTS.iter().try_for_each(|part| start_part(parts, part))
-}
 
 /// Starts one part and, where others need it, waits until it answers.
 pub(super) fn start_part(parts: &Parts, part: &str) -> Result<(), String> {
@@ -60,7 +63,7 @@ fn apiserver(parts: &Parts) -> Vec<String> {
     vec![
         format!("--advertise-address={HOST}"),
         format!("--bind-address={HOST}"),
-        "--secure-port=6443".into(),
+        format!("--secure-port={PORT}"),
         format!("--etcd-servers={ETCD}"),
         pki("etcd-cafile", "etcd-ca.crt"),
         pki("etcd-certfile", "apiserver-etcd.crt"),
@@ -71,6 +74,8 @@ fn apiserver(parts: &Parts) -> Vec<String> {
         pki("kubelet-certificate-authority", "ca.crt"),
         pki("kubelet-client-certificate", "apiserver-kubelet.crt"),
         pki("kubelet-client-key", "apiserver-kubelet.key"),
+        // Their names are known to nobody.
+        "--kubelet-preferred-address-types=InternalIP".into(),
         "--service-account-issuer=https://kubernetes.default.svc.cluster.local".into(),
         pki("service-account-key-file", "service-accounts.pub"),
         pki("service-account-signing-key-file", "service-accounts.key"),

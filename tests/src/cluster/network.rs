@@ -1,5 +1,6 @@
 //! The cluster's network: a bridge on the host, a cable to each node's namespace, and routes that lead nowhere else.
 
+use std::fs::File;
 use std::path::Path;
 
 use super::run;
@@ -79,4 +80,30 @@ pub(super) fn down() {
     }
     let _ = run(&format!("ip route delete unreachable {PODS}"));
     let _ = run(&format!("ip link delete {BRIDGE}"));
+}
+
+/// A table of nft that is the harness's own.
+const BLOCK: &str = "inet penstock-harness";
+
+/// Drops what fits one of `matches` on its way out of a node's processes.
+pub(super) fn block(number: u8, matches: &[String]) -> Result<(), String> {
+    let nft = format!("ip netns exec {} nft", namespace(number));
+    run(&format!("{nft} add table {BLOCK}"))?;
+    run(&format!("{nft} add chain {BLOCK} out {{ type filter hook output priority 0 ; }}"))?;
+    matches.iter().try_for_each(|it| run(&format!("{nft} add rule {BLOCK} out {it} drop")).map(drop))
+}
+
+pub(super) fn unblock(number: u8) -> Result<(), String> {
+    run(&format!("ip netns exec {} nft delete table {BLOCK}", namespace(number))).map(drop)
+}
+
+/// What a thread needs to go into a node's network.
+pub(super) fn handle(number: u8) -> Result<File, String> {
+    let path = Path::new("/run/netns").join(namespace(number));
+    File::open(&path).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+/// All rules of a node's packet filter.
+pub(super) fn filter(number: u8) -> Result<String, String> {
+    run(&format!("ip netns exec {} nft list ruleset", namespace(number)))
 }

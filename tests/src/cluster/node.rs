@@ -1,19 +1,23 @@
 //! A node: namespaces with an init of their own, and in them containerd, kubelet and kube-proxy at their standard paths.
 
 use std::fs;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::daemons::end;
 use super::network::{self, HOST, PODS};
 use super::{Parts, UP, path, run, wait, write};
 use crate::census;
 use crate::eventually::within;
+use crate::image::Image;
 use crate::running::signal_pid;
 use crate::tools::{need, succeed};
 
 const CGROUPS: &str = "/sys/fs/cgroup";
-pub(super) const PAUSE_IMAGE: &str = "localhost/pause:1";
+const PAUSE_IMAGE: &str = "localhost/pause:1";
 /// What each node has a folder of its own for.
 const OWN: [(&str, &str); 5] = [
     ("kubelet", "/var/lib/kubelet"),
@@ -100,8 +104,7 @@ impl Node {
             let new = String::from_utf8_lossy(text.get(before..).unwrap_or_default()).into_owned();
             if new.contains("Start streaming server") { Ok(()) } else { Err("it is not up".to_owned()) }
         })?;
-        let pause = super::Image::of_program(&self.parts, PAUSE_IMAGE, &self.parts.programs.path("pause"))?;
-        self.import(pause.archive())?;
+        self.import(pause_image(&self.parts)?.archive())?;
         self.start_kubelet()?;
         self.start_daemon(
             "kube-proxy",
@@ -157,6 +160,35 @@ impl Node {
     /// Plugs it in again.
     pub fn heal(&self) -> Result<(), String> {
         network::plug(self.number, true)
+    }
+
+    /// Does something in the node's network, on a thread of its own. Sockets that it opens stay there.
+    pub fn in_network<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, String> {
+        let network = network::handle(self.number)?;
+        std::thread::scope(|scope| {
+            let there = scope.spawn(|| {
+                move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))
+                    .map_err(|e| format!("{}: {e}", self.name()))?;
+                Ok(work())
+            });
+            there.join().map_err(|_| "the work in a node's network panicked".to_owned())?
+        })
+    }
+
+    /// How many lines all rules of its packet filter have.
+    pub fn filter_lines(&self) -> Result<usize, String> {
+        network::filter(self.number).map(|rules| rules.lines().count())
+    }
+
+    /// Loses what the node's own processes, pods on its network among them, send that fits one of these matches of nft, such as
+    /// `ip daddr 10.244.1.2 tcp dport 9190`.
+    pub fn block(&self, matches: &[String]) -> Result<(), String> {
+        network::block(self.number, matches)
+    }
+
+    /// Loses nothing any more.
+    pub fn unblock(&self) -> Result<(), String> {
+        network::unblock(self.number)
     }
 
     /// A folder of its own, for files of a test; the node sees it too.
@@ -255,6 +287,7 @@ containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
 clusterDNS: [{HOST}]
 clusterDomain: cluster.local
 resolvConf: /etc/resolv.conf
+imageGCHighThresholdPercent: 100
 evictionHard: {{memory.available: 1Mi, nodefs.available: 0%, nodefs.inodesFree: 0%, imagefs.available: 0%}}
 # Kubernetes' own are 10 s and 40 s.
 nodeStatusUpdateFrequency: 2s
@@ -295,6 +328,13 @@ conntrack: {{maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeo
         }
         Ok(())
     }
+}
+
+/// The image of the process that keeps a pod's namespaces.
+pub(super) fn pause_image(parts: &Parts) -> Result<Image, String> {
+    let folder = parts.file("images");
+    fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    Image::of_program(&folder, PAUSE_IMAGE, &parts.programs.path("pause"), "0")
 }
 
 /// Removes the cgroups of all nodes, which no process is in any more.

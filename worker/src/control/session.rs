@@ -1,5 +1,7 @@
 //! A session with one operator replica: dialled, kept, and dialled again. It carries messages and understands none.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -8,9 +10,9 @@ use proto::control::v1::{OperatorMessage, WorkerMessage};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::Endpoint;
 use tonic::{Request, Status};
+
+use super::operators::{Dial, Link, Operator};
 
 /// Batches that wait for a session that is slow; a full box ends the session, and the next one starts from an inventory.
 const OUTBOX: usize = 4096;
@@ -18,14 +20,8 @@ const OUTBOX: usize = 4096;
 /// Messages between the outbox and the connection.
 const WIRE: usize = 16;
 
-/// For the TCP and HTTP/2 handshakes.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-
 /// For the replica's first answer, and for it to take one message.
 const PEER_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A connection without an answer to a ping for this long is over.
-const KEEPALIVE: Duration = Duration::from_secs(1);
 
 /// A directory of 100 000 paths may come in one message.
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
@@ -68,6 +64,9 @@ pub enum Event {
 /// Why a session ended or did not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum Ended {
+    /// What it is dialled with.
+    #[error("cannot dial: {0}")]
+    Credentials(String),
     /// Nobody answers there.
     #[error("cannot connect")]
     Connect(#[from] tonic::transport::Error),
@@ -89,39 +88,27 @@ pub enum Ended {
 }
 
 /// A replica to dial.
-#[derive(Clone, Debug)]
-pub struct Replica {
-    endpoint: Endpoint,
-    token: Option<MetadataValue<Ascii>>,
+#[derive(Debug)]
+pub(super) struct Replica {
+    operator: Operator,
+    address: SocketAddr,
+    link: Arc<Link>,
 }
 
 impl Replica {
-    /// Checks the address, e.g. `http://127.0.0.1:9190`. `token` authenticates this worker.
-    pub fn new(url: &str, token: Option<&str>) -> Result<Replica, String> {
-        let endpoint = Endpoint::from_shared(url.to_owned())
-            .map_err(|error| format!("--operator {url}: {error}; write http://HOST:PORT"))?
-            .connect_timeout(CONNECT_TIMEOUT)
-            .http2_keep_alive_interval(KEEPALIVE)
-            .keep_alive_timeout(KEEPALIVE)
-            .keep_alive_while_idle(true)
-            .tcp_nodelay(true);
-        let bearer = |token: &str| {
-            let mut value = MetadataValue::try_from(format!("Bearer {token}"))
-                .map_err(|_| String::from("the session token has characters that a header cannot carry"))?;
-            value.set_sensitive(true);
-            Ok::<_, String>(value)
-        };
-        Ok(Replica { endpoint, token: token.map(bearer).transpose()? })
+    pub(super) fn new(operator: Operator, address: SocketAddr, link: Arc<Link>) -> Replica {
+        Replica { operator, address, link }
     }
 
-    /// Keeps one session to the replica for ever; ends when nobody takes its events.
-    pub async fn keep(self, ids: &AtomicU64, events: mpsc::Sender<Event>) {
-        let url = self.endpoint.uri().to_string();
+    /// Keeps one session to the replica while it is wanted; ends when nobody takes its events, too.
+    pub(super) async fn keep(self, ids: &AtomicU64, events: mpsc::Sender<Event>) {
+        let url = self.address.to_string();
         let mut wait = Duration::ZERO;
-        while !events.is_closed() {
+        while !events.is_closed() && self.link.wanted.load(Ordering::Relaxed) {
             tokio::time::sleep(wait).await;
             let (session, began) = (ids.fetch_add(1, Ordering::Relaxed), Instant::now());
             let ended = self.session(session, &url, &events).await.err().unwrap_or(Ended::Closed);
+            self.link.up.store(false, Ordering::Relaxed);
             let good = began.elapsed() >= GOOD_AFTER;
             // Each failed dial of a replica that is away would be a line; the first tells it.
             if good || wait.is_zero() {
@@ -140,11 +127,11 @@ impl Replica {
         url: &str,
         events: &mpsc::Sender<Event>,
     ) -> Result<(), Ended> {
-        let channel = self.endpoint.connect().await?;
-        let token = self.token.clone();
+        let Dial { endpoint, bearer } = self.operator.dial(self.address).await.map_err(Ended::Credentials)?;
+        let channel = endpoint.connect().await?;
         let mut client = ControlClient::with_interceptor(channel, move |mut request: Request<()>| {
-            if let Some(token) = &token {
-                request.metadata_mut().insert("authorization", token.clone());
+            if let Some(bearer) = &bearer {
+                request.metadata_mut().insert("authorization", bearer.clone());
             }
             Ok(request)
         })
@@ -154,6 +141,7 @@ impl Replica {
         let (wire, messages) = mpsc::channel(WIRE);
         let up = Event::Up { session, url: url.to_owned(), outbox };
         events.send(up).await.map_err(|_| Ended::GivenUp)?;
+        self.link.up.store(true, Ordering::Relaxed);
 
         let forward = async {
             while let Some(batch) = batches.recv().await {

@@ -288,6 +288,11 @@ impl Streams {
             .collect()
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.held.len()
+    }
+
     /// Streams assigned here, those without ports too.
     pub fn refs(&self) -> Vec<wire::StreamRef> {
         self.held.values().map(|held| convert::stream_ref(&held.assignment.stream)).collect()

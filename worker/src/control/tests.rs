@@ -88,7 +88,7 @@ impl Dialled {
         loop {
             match self.word().await {
                 Body::Inventory(inventory) => return inventory,
-                Body::Report(_) => {}
+                Body::Report(_) | Body::Witnessed(_) => {}
                 other => panic!("an inventory was due: {other:?}"),
             }
         }
@@ -99,7 +99,11 @@ impl Dialled {
         loop {
             match self.next().await {
                 Body::Beat(beat) if beat.sequence >= sequence => return beat,
-                Body::Hello(_) | Body::Inventory(_) | Body::Beat(_) | Body::Report(_) => {}
+                Body::Hello(_)
+                | Body::Inventory(_)
+                | Body::Beat(_)
+                | Body::Report(_)
+                | Body::Witnessed(_) => {}
             }
         }
     }
@@ -120,7 +124,8 @@ struct World {
     findings: mpsc::Sender<Finding>,
     ports: BoundPorts,
     status: Arc<Status>,
-    stop: watch::Sender<bool>,
+    stop: watch::Sender<Ending>,
+    ending: Arc<AtomicBool>,
 }
 
 /// Plays a test against a running control.
@@ -146,11 +151,21 @@ fn with_control<F: Future<Output = ()>>(test: impl FnOnce(World) -> F) {
         };
         let (reports, reported) = mpsc::channel(64);
         let (findings, found) = mpsc::channel(4);
-        let (stop, stopped) = watch::channel(false);
+        let (stop, stopped) = watch::channel(Ending::No);
         let (ports, status) = (BoundPorts::default(), Arc::new(Status::default()));
+        let ending = Arc::new(AtomicBool::new(false));
         let hello = wire::Hello { worker: "local".into(), boot_id: "b00t".into(), ..wire::Hello::default() };
         let parts = Parts {
-            replicas: vec![Replica::new(&format!("http://{address}"), Some(TOKEN)).unwrap()],
+            operators: vec![
+                operators::Operator::new(
+                    &format!("http://{address}"),
+                    Arc::new(operators::Credentials {
+                        token: Some(operators::Token::Given(TOKEN.to_owned())),
+                        authority: None,
+                    }),
+                )
+                .unwrap(),
+            ],
             hello,
             shards: vec![shard],
             directory: Arc::default(),
@@ -159,6 +174,7 @@ fn with_control<F: Future<Output = ()>>(test: impl FnOnce(World) -> F) {
             clock: Clock::start(),
             pulse: Pulse::new(Thread::Control),
             status: status.clone(),
+            ending: ending.clone(),
         };
         let control = tokio::task::spawn_local(run(parts, reported, found, stopped));
         let world = World {
@@ -169,6 +185,7 @@ fn with_control<F: Future<Output = ()>>(test: impl FnOnce(World) -> F) {
             ports,
             status,
             stop,
+            ending,
         };
         test(world).await;
         control.abort();
@@ -483,9 +500,48 @@ fn holders_inside_the_watched_ranges_are_told_when_they_change() {
 fn control_ends_when_the_shards_are_drained() {
     with_control(async |world: World| {
         let (_session, ..) = world.session().await.greeted().await;
-        world.stop.send_replace(true);
+        world.stop.send_replace(Ending::Now);
         assert!(matches!(world.command().await, ShardCommand::Drain));
+        assert!(world.ending.load(Ordering::Relaxed), "who looks now is told so");
         world.says(ShardReport::Drained(0)).await;
         soon("control's end", world.reports.closed()).await;
     });
+}
+
+/// Far longer than a test takes.
+const LONG: Ending = Ending::Drain(Duration::from_secs(3600));
+
+#[test]
+fn a_worker_that_drains_serves_its_stream_until_it_is_taken_off() {
+    with_control(async |world: World| {
+        let (mut session, ..) = world.session().await.greeted().await;
+        session.tell(1, assign("a", 1, None)).await;
+        let (assignment, _) = world.assigned().await;
+        world.says(ShardReport::Assigned(assignment.stream.clone())).await;
+        assert!(!session.beat(1).await.draining);
+        world.stop.send_replace(LONG);
+        while !session.beat(1).await.draining {}
+        assert!(!world.ending.load(Ordering::Relaxed), "it is well, and serves");
+
+        session.tell(1, revoke("a", 1)).await;
+        assert!(matches!(world.command().await, ShardCommand::Revoke { .. }));
+        world.says(ShardReport::Closed(assignment.stream.clone())).await;
+        assert!(matches!(world.command().await, ShardCommand::Drain), "nothing is left");
+        assert!(world.ending.load(Ordering::Relaxed));
+    });
+}
+
+#[test]
+fn a_worker_that_nobody_empties_ends_at_its_deadline_and_one_without_streams_at_once() {
+    for (assigns, stop) in [(true, Ending::Drain(Duration::from_millis(1))), (false, LONG)] {
+        with_control(async move |world: World| {
+            let (mut session, ..) = world.session().await.greeted().await;
+            if assigns {
+                session.tell(1, assign("a", 1, None)).await;
+                world.assigned().await;
+            }
+            world.stop.send_replace(stop);
+            assert!(matches!(world.command().await, ShardCommand::Drain));
+        });
+    }
 }

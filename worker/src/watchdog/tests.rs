@@ -42,7 +42,7 @@ fn the_page_and_the_dump_name_thread_and_stream() {
     pulse.set_streams(2);
     pulse.doing("ingress", &assignment());
     let pulses = [pulse];
-    let page = page("b00t", &pulses, &Judge::default());
+    let page = page("b00t", &pulses, &Judge::default(), false);
     let body: serde_json::Value = serde_json::from_str(&page.body).unwrap();
     assert_eq!((page.ready, &body["bootId"], &body["ready"]), (true, &"b00t".into(), &true.into()));
     let thread = &body["threads"][0];

@@ -9,7 +9,7 @@ use media::policy::{Access, Latency, OnDuplicate, PlayPolicy, PublishPolicy, Slo
 use tokio::sync::{mpsc, oneshot};
 use worker::assignment::{Assignment, StreamRef};
 use worker::clock::Clock;
-use worker::directory::{Directory, Entry, Owner};
+use worker::directory::{Directory, Entry, Owner, Update};
 use worker::front::{self, FrontHandle};
 use worker::shard::{self, ShardCommand, ShardHandle, ShardReport, StreamSnapshot};
 
@@ -87,7 +87,9 @@ impl Plane {
             publish: publish.clone(),
             play: play.clone(),
         };
-        self.directory.apply(self.version, false, vec![(path.into(), entry)], &[] as &[&str]);
+        let entries = vec![(path.into(), entry)];
+        let removed: &[&str] = &[];
+        self.directory.apply(Update { version: self.version, full: false, more: false, entries, removed });
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
         let assignment = Assignment {
             stream: stream.clone(),

@@ -3,5 +3,5 @@
 mod object;
 mod status;
 
-pub use object::{pool_object, stream_object};
+pub use object::{pool_object, stream_object, unreadable_pool, unreadable_stream};
 pub use status::{api_pool_status, api_stream_status};

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::claim::{Claim, ClaimPhase, Lease};
 use crate::event::{Closed, Inventory, Now};
-use crate::ids::{Epoch, NodeName, Ports, SessionId, StreamRef, Uid};
+use crate::ids::{Epoch, NodeName, Ports, Protocol, SessionId, StreamRef, Uid};
 use crate::ledger::{Held, Owner, QuarantineCause};
 use crate::limits;
 use crate::observe::lists::exceeds;
 use crate::reason::Reason;
+use crate::spec::RtpTransport;
 use crate::state::{After, State};
-use crate::stream::Moving;
+use crate::stream::{Moving, Stream};
 use crate::timers::Timer;
 
 impl State {
@@ -28,6 +29,15 @@ impl State {
             }
             return;
         }
+        if inventory.sequence < current.fence {
+            // Taken before this term: its worker may have obeyed another leader since. Unless the right one is on its way, it is
+            // asked for.
+            if current.watch.is_none() || watch < current.fence {
+                current.awaiting = None;
+                self.dirty.nodes.insert(name);
+            }
+            return;
+        }
         current.awaiting = None;
         current.compared = true;
         if self.dirty.shelves {
@@ -40,9 +50,15 @@ impl State {
         let mut sockets: BTreeMap<StreamRef, BTreeSet<u16>> =
             streams.into_iter().map(|stream| (stream, BTreeSet::new())).collect();
         let mut leaks: BTreeSet<u16> = BTreeSet::new();
+        let mut transports: BTreeMap<StreamRef, RtpTransport> = BTreeMap::new();
         for binding in bound {
             match binding.stream {
                 Some(stream) => {
+                    let transport = match binding.protocol {
+                        Protocol::Tcp => RtpTransport::TcpPassive,
+                        Protocol::Udp => RtpTransport::Udp,
+                    };
+                    transports.insert(stream.clone(), transport);
                     sockets.entry(stream).or_default().insert(binding.port);
                 }
                 None => {
@@ -52,12 +68,13 @@ impl State {
         }
         self.note_holders(&name, holders, host);
         self.end_leaks(&name, &leaks, &sockets, now);
-        self.compare_claims(&name, sequence, &sockets, &closed, now);
+        let former = self.compare_claims(&name, sequence, &sockets, &closed, now);
         self.end_doubles(&name, &sockets, now);
         self.adopt_unknown(&name, &sockets, now);
+        self.note_transports(&transports);
         self.note_leaks(&name, &leaks, now);
         self.settle_contested(&name, &sockets, now);
-        self.note_closed_before(&name, &closed, now);
+        self.note_closed_before(&name, &closed, former, now);
         self.judge_scan(&name, now);
         self.await_media(&name, now);
 
@@ -80,15 +97,18 @@ impl State {
             bound.chain(&inventory.streams).chain(inventory.closed.iter().map(|closed| &closed.stream));
         for key in told {
             self.epoch_floor = self.epoch_floor.max(key.epoch);
-            let told = match self.streams.get_mut(&key.uid) {
-                Some(stream) => &mut stream.epoch_told,
-                None => self.epochs_told.entry(key.uid.clone()).or_default(),
-            };
-            *told = key.epoch.max(*told);
-            if self.claims.get(key).is_some_and(|claim| !claim.may_be_known()) {
-                self.end_claim(key, After::Unused, now);
+            match self.streams.get_mut(&key.uid) {
+                Some(stream) => stream.epoch_told = key.epoch.max(stream.epoch_told),
+                None => self.remember_epoch(&key.uid, key.epoch),
             }
+            self.end_outdated(key, now);
         }
+    }
+
+    /// The stream is not there, or not yet: if it is met, its epochs go on from this one.
+    pub(crate) fn remember_epoch(&mut self, uid: &Uid, epoch: Epoch) {
+        let known = self.epochs_told.entry(uid.clone()).or_default();
+        *known = epoch.max(*known);
         if self.epochs_told.len() > limits::EPOCHS_TOLD_MAX {
             // The floor, which is above all of them, takes their place.
             self.epochs_told.clear();
@@ -96,7 +116,16 @@ impl State {
         }
     }
 
-    /// Each claim of this node, against what its worker has.
+    /// A claim that nobody was told of, at an epoch that a worker shows to be used or over, is made again at a later one.
+    fn end_outdated(&mut self, told: &StreamRef, now: Now) {
+        let used = StreamRef::new(told.uid.clone(), Epoch(0))..=told.clone();
+        let outdated = self.claims.range(used).filter(|(_, claim)| !claim.may_be_known());
+        for key in outdated.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
+            self.end_claim(&key, After::Unused, now);
+        }
+    }
+
+    /// Each claim of this node, against what its worker has. Gives the numbers of those that ended with a process before it.
     fn compare_claims(
         &mut self,
         name: &NodeName,
@@ -104,9 +133,11 @@ impl State {
         sockets: &BTreeMap<StreamRef, BTreeSet<u16>>,
         closed: &[Closed],
         now: Now,
-    ) {
-        let Some(node) = self.nodes.get(name) else { return };
-        let Some(boot) = node.worker.as_ref().map(|worker| worker.boot.clone()) else { return };
+    ) -> BTreeSet<u16> {
+        let mut former = BTreeSet::new();
+        let Some(node) = self.nodes.get(name) else { return former };
+        let Some(worker) = &node.worker else { return former };
+        let (boot, pod_uid) = (worker.boot.clone(), worker.pod_uid.clone());
         let closed: BTreeSet<&StreamRef> = closed.iter().map(|closed| &closed.stream).collect();
         let keys: Vec<StreamRef> = node.claims.iter().cloned().collect();
         for key in keys {
@@ -117,10 +148,13 @@ impl State {
             let later = StreamRef::new(key.uid.clone(), Epoch(key.epoch.0 + 1))
                 ..=StreamRef::new(key.uid.clone(), Epoch(u64::MAX));
             let has_later = sockets.range(later).next().is_some();
-            let another_process = claim.boot.as_ref().is_some_and(|claimed| *claimed != boot);
+            // A record names the pod only. Its epoch may run in another one where a restored API had it given out again.
+            let another_process =
+                claim.boot.as_ref().map_or(claim.pod_uid != pod_uid, |claimed| *claimed != boot);
             // Told in this session, but after the inventory was taken: it says nothing about this claim.
             let in_flight = claim.told.is_some_and(|told| told.sequence > sequence);
             let (phase, told, unread) = (claim.phase.clone(), claim.told.is_some(), claim.boot.is_none());
+            let numbers: Vec<u16> = claim.ports().into_iter().flat_map(Ports::numbers).collect();
             match phase {
                 ClaimPhase::Reserved | ClaimPhase::Writing(_) | ClaimPhase::Reading if another_process => {
                     // Nobody was told; a new claim is made for the new process.
@@ -128,7 +162,14 @@ impl State {
                 }
                 ClaimPhase::Reserved | ClaimPhase::Writing(_) | ClaimPhase::Reading => {}
                 _ if in_flight => {}
-                _ if another_process => self.end_with_process(&key, now),
+                _ if another_process => {
+                    self.end_with_process(&key, now);
+                    former.extend(numbers);
+                }
+                ClaimPhase::Written | ClaimPhase::Told | ClaimPhase::Acknowledged if unread && has_later => {
+                    // The record went back: its stream goes on by what is here, and what is open of this epoch is a leak.
+                    self.end_claim(&key, After::Cooling, now);
+                }
                 ClaimPhase::Written | ClaimPhase::Told | ClaimPhase::Acknowledged if has => {
                     if let Some(claim) = self.claims.get_mut(&key) {
                         claim.boot = Some(boot.clone());
@@ -141,13 +182,10 @@ impl State {
                         self.dirty.tell.insert(key.clone());
                     }
                 }
-                ClaimPhase::Written | ClaimPhase::Told | ClaimPhase::Acknowledged if unread && has_later => {
-                    // The record went back: its stream goes on by what is here.
-                    self.end_claim(&key, After::Cooling, now);
-                }
                 ClaimPhase::Written | ClaimPhase::Told | ClaimPhase::Acknowledged if unread => {
                     // On record, but not here: it was told to a process that is gone, or to none.
                     self.end_with_process(&key, now);
+                    former.extend(numbers);
                 }
                 ClaimPhase::Written | ClaimPhase::Told | ClaimPhase::Acknowledged
                     if closed.contains(&key) =>
@@ -161,6 +199,10 @@ impl State {
                     self.dirty.tell.insert(key.clone());
                 }
                 ClaimPhase::Revoking(_) if sockets.contains_key(&key) => {
+                    if self.may_return(&key) {
+                        let due = now.mono + self.config.answer_after;
+                        self.timers.set_if_unset(Timer::Return(key.clone()), due);
+                    }
                     self.dirty.tell.insert(key.clone());
                 }
                 ClaimPhase::Revoking(_) if told || closed.contains(&key) || unread => {
@@ -173,6 +215,7 @@ impl State {
                 ClaimPhase::Adopted { held: _ } => self.end_claim(&key, After::Cooling, now),
             }
         }
+        former
     }
 
     /// The process that a claim was for is over. Its numbers rest; its own stream has them back in the same plan.
@@ -206,6 +249,10 @@ impl State {
         for (key, ports) in sockets {
             let Some(claim) = self.claims.get(key).filter(|claim| claim.node != *name) else { continue };
             if !matches!(claim.phase, ClaimPhase::Revoking(_)) {
+                if let Some(stream) = self.streams.get_mut(&key.uid) {
+                    // Its record may lack it.
+                    stream.epoch = stream.epoch.max(key.epoch);
+                }
                 self.revoke(key, Reason::Superseded, now);
             }
             for &port in ports {
@@ -223,8 +270,7 @@ impl State {
         for key in unknown.into_iter().cloned().collect::<Vec<_>>() {
             let ports = ports_of(&sockets[&key]);
             match self.streams.get(&key.uid) {
-                // A restored record may lack the claim that this worker still lives by.
-                Some(stream) if self.restored && stream.claim.is_none() && key.epoch == stream.epoch => {
+                Some(stream) if self.goes_on_after_restore(stream, &key, name) => {
                     self.adopt(name, &key, ports, ClaimPhase::Adopted { held: false });
                     self.read(&key.uid);
                 }
@@ -260,6 +306,36 @@ impl State {
         let _ = now;
     }
 
+    /// What only a worker knew of is open as it says, whatever its spec asks for by now.
+    fn note_transports(&mut self, transports: &BTreeMap<StreamRef, RtpTransport>) {
+        for (key, transport) in transports {
+            let claim = self.claims.get_mut(key).filter(|claim| match claim.phase {
+                ClaimPhase::Adopted { held: _ } => true,
+                ClaimPhase::Reserved
+                | ClaimPhase::Writing(_)
+                | ClaimPhase::Reading
+                | ClaimPhase::Written
+                | ClaimPhase::Told
+                | ClaimPhase::Acknowledged
+                | ClaimPhase::Revoking(_) => false,
+            });
+            if let Some(lease) = claim.and_then(|claim| claim.lease.as_mut()) {
+                lease.transport = Some(*transport);
+            }
+        }
+    }
+
+    /// Whether a worker still lives by a claim that the restored record lacks, or has an older one in place of. Not if it was tried
+    /// for another worker since.
+    fn goes_on_after_restore(&self, stream: &Stream, key: &StreamRef, name: &NodeName) -> bool {
+        let elsewhere = stream.taken.as_ref().is_some_and(|(at, node)| *at == key.epoch && node != name);
+        let recorded = stream.claim.map(|epoch| StreamRef::new(key.uid.clone(), epoch));
+        let outdated = |recorded: StreamRef| {
+            recorded.epoch < key.epoch && self.claims.get(&recorded).is_some_and(|claim| claim.boot.is_none())
+        };
+        self.restored && key.epoch == stream.epoch && !elsewhere && recorded.is_none_or(outdated)
+    }
+
     fn adopt(&mut self, name: &NodeName, key: &StreamRef, ports: Option<Ports>, phase: ClaimPhase) {
         self.counters.adoptions += 1;
         let rank = self.next_rank();
@@ -292,16 +368,18 @@ impl State {
 
     /// A read has said what the adopted claims of a stream are.
     pub(crate) fn settle_adopted(&mut self, uid: &Uid, now: Now) {
-        let range = StreamRef::new(uid.clone(), Epoch(0))..=StreamRef::new(uid.clone(), Epoch(u64::MAX));
         let adopted: Vec<StreamRef> = self
-            .claims
-            .range(range)
+            .claims_of(uid)
             .filter(|(_, claim)| matches!(claim.phase, ClaimPhase::Adopted { held: _ }))
             .map(|(key, _)| key.clone())
             .collect();
         for key in adopted {
             let Some(stream) = self.streams.get_mut(uid) else {
-                self.revoke(&key, Reason::Deleted, now);
+                // What is held waits for a person, whatever was read.
+                let held = |claim: &Claim| claim.phase == ClaimPhase::Adopted { held: true };
+                if !self.claims.get(&key).is_some_and(held) {
+                    self.revoke(&key, Reason::Deleted, now);
+                }
                 continue;
             };
             let ended = stream.stored.epoch == key.epoch.0 && stream.stored.assignment.is_none();
@@ -322,6 +400,8 @@ impl State {
                 }
             }
             self.name_claim(&key, name, path, transport);
+            // It waits for nothing any more, whether or not this leader may act by now.
+            self.block(uid, None, now);
             self.set_phase(&key, ClaimPhase::Acknowledged);
             // What its worker said meanwhile of its media was nobody's; it says it again with its inventory.
             if let Some(node) = self.claims.get(&key).map(|claim| claim.node.clone()) {
@@ -361,6 +441,16 @@ impl State {
             lease.transport = lease.transport.or(transport);
         }
         self.claims.insert(key.clone(), claim);
+    }
+
+    /// The API went back: that it lacks what only workers know of is for a person to judge, though it is being read.
+    pub(crate) fn hold_adopted(&mut self) {
+        for (key, claim) in &mut self.claims {
+            if claim.phase == (ClaimPhase::Adopted { held: false }) && !self.streams.contains_key(&key.uid) {
+                claim.phase = ClaimPhase::Adopted { held: true };
+                self.counters.absences_held += 1;
+            }
+        }
     }
 
     /// A person believes that streams without an object are gone: each is read.
@@ -432,19 +522,30 @@ impl State {
         self.touch_pools(name, Ports { rtp: port, rtcp: None });
     }
 
-    /// Numbers closed under an earlier leader rest for what is left of their cooldown.
-    fn note_closed_before(&mut self, name: &NodeName, closed: &[Closed], now: Now) {
-        for Closed { stream, ports, ago } in closed {
+    /// Numbers closed under an earlier leader rest for what is left of their cooldown. Those of `former` processes were in
+    /// use after them: they rest for whoever had them last.
+    fn note_closed_before(
+        &mut self,
+        name: &NodeName,
+        closed: &[Closed],
+        mut former: BTreeSet<u16>,
+        now: Now,
+    ) {
+        // Of several that had a number, the last one counts.
+        let mut latest: Vec<&Closed> = closed.iter().collect();
+        latest.sort_by_key(|closed| closed.ago);
+        for Closed { stream, ports, ago } in latest {
             let owner = self.streams.get(&stream.uid).and_then(|stream| {
                 let namespace = stream.name.namespace.clone();
                 Some(Owner { namespace, path: stream.path().cloned()? })
             });
             for &port in ports {
                 let cooldown = self.cooldown_of(name, port);
-                let unknown = self
-                    .nodes
-                    .get(name)
-                    .is_some_and(|node| node.ledger.held(port).is_none() && !node.ledger.was_held(port));
+                let unknown = self.nodes.get(name).is_some_and(|node| match node.ledger.held(port) {
+                    None => !node.ledger.was_held(port),
+                    Some(Held::Cooling { .. }) => former.remove(&port),
+                    Some(Held::Leased { .. } | Held::Quarantined(_)) => false,
+                });
                 // A pool may have it only later.
                 if unknown && *ago < cooldown {
                     let earlier = Now { mono: now.mono.saturating_sub(*ago), ..now };

@@ -49,19 +49,20 @@ impl State {
     }
 
     fn note_stream_list(&mut self, version: ResourceVersion, uids: &BTreeSet<Uid>, now: Now) {
-        self.went_back = version < self.version_seen;
+        self.went_back = version < self.version_seen || std::mem::take(&mut self.regressed);
         self.version_seen = self.version_seen.max(version);
         if self.went_back {
             self.restored = true;
             self.emit_installation(
                 Reason::ListWentBack,
                 format!(
-                    "a list of MediaStreams is of version {version}, although {} was seen before: the API was restored from a \
-                     backup, or is behind. What it lacks goes on until a person confirms that it is gone",
+                    "a list of MediaStreams, of version {version}, is older than what was seen before (up to {}): the API was \
+                     restored from a backup, or is behind. What it lacks goes on until a person confirms that it is gone",
                     self.version_seen
                 ),
             );
             self.read_passed_over(uids);
+            self.hold_adopted();
         }
         let absent: BTreeSet<Uid> = self.streams.keys().filter(|uid| !uids.contains(*uid)).cloned().collect();
         for uid in uids {

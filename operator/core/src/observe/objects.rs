@@ -8,7 +8,6 @@ use crate::pool::Pool;
 use crate::reason::Reason;
 use crate::spec::{PoolObject, StreamObject};
 use crate::state::{Kind, State, Write};
-use crate::status::Phase;
 use crate::stream::{Reading, Stream};
 use crate::timers::Timer;
 
@@ -39,10 +38,14 @@ impl State {
         if source == Source::Watch && object.resource_version <= stream.resource_version {
             let older = object.resource_version < stream.resource_version;
             stream.passed_over = older;
+            // Whatever became of it, an epoch that was on record has been used.
+            stream.epoch_told = stream.epoch_told.max(Epoch(object.status.epoch));
             self.counters.stale_events += u64::from(older);
             return;
         }
-        self.restored |= object.resource_version < stream.resource_version;
+        let older = object.resource_version < stream.resource_version;
+        self.restored |= older;
+        self.regressed |= older;
         if source == Source::Watch && stream.reading.is_some() {
             // The answer may be older than this.
             stream.reading = Some(Reading::BesideWrite);
@@ -66,14 +69,10 @@ impl State {
         stream.write = self.write_under_way(&uid);
         stream.epoch_told = self.epochs_told.remove(&uid).unwrap_or_default();
         // It may have been here before: a restored backup has what was deleted, and its claims may not have ended.
-        let range = StreamRef::new(uid.clone(), Epoch(0))..=StreamRef::new(uid.clone(), Epoch(u64::MAX));
-        if let Some((claimed, _)) = self.claims.range(range).next_back() {
+        if let Some((claimed, _)) = self.claims_of(&uid).next_back() {
             stream.epoch = stream.epoch.max(claimed.epoch);
         }
-        let same_spec = stream.stored.observed_generation == stream.generation;
-        stream.idle = same_spec && stream.stored.phase == Phase::Idle;
-        stream.suspect = same_spec
-            && stream.stored.conditions.values().any(|condition| condition.reason == Reason::Suspect);
+        (stream.idle, stream.suspect) = stream.recorded_rest();
         if let Some(spec) = stream.spec.clone().filter(|_| !stream.deleting) {
             self.declare(&uid, stream.created_unix_ms, &stream.name.namespace.clone(), &spec);
         }
@@ -107,9 +106,12 @@ impl State {
             spec,
             status,
         } = object;
+        let decides = self.is_recovered();
         let stream = self.streams.get_mut(&uid).expect("the caller has looked it up");
         let declared = stream.spec.clone().filter(|_| !stream.deleting);
-        if stream.generation != generation || stream.touch != touch {
+        let rest_before = stream.recorded_rest();
+        let edited = stream.generation != generation || stream.touch != touch;
+        if edited {
             stream.idle = false;
             stream.suspect = false;
             stream.stuck.clear();
@@ -132,6 +134,11 @@ impl State {
         let recorded_before = Epoch(stream.stored.epoch);
         stream.epoch = stream.epoch.max(Epoch(status.epoch));
         stream.stored = status;
+        // Who leads has put it to rest, or has woken it.
+        let rest = stream.recorded_rest();
+        if !decides && !edited && rest != rest_before {
+            (stream.idle, stream.suspect) = rest;
+        }
         stream.absent = None;
         stream.passed_over = false;
         let declares = stream.spec.clone().filter(|_| !stream.deleting);
@@ -282,6 +289,7 @@ impl State {
         let Some(node) = self.nodes.get_mut(name) else { return };
         node.object = None;
         self.dirty.shelves = true;
+        self.dirty.placement = true;
         self.mark_claims(name);
     }
 

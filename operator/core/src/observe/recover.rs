@@ -6,6 +6,7 @@ use crate::ids::{Epoch, Ports, StreamRef, Uid};
 use crate::reason::Reason;
 use crate::state::{After, State};
 use crate::status::Assignment;
+use crate::timers::Timer;
 
 impl State {
     /// Whether claims have been rebuilt from the lists.
@@ -22,10 +23,18 @@ impl State {
         for uid in &uids {
             if let Some(stream) = self.streams.get_mut(uid) {
                 stream.take_record();
+                // What it was in an earlier term of ours that another leader has ended since.
+                let (idle, suspect) = stream.recorded_rest();
+                stream.idle &= idle;
+                stream.suspect &= suspect;
             }
             self.recover_claim(uid, now);
             self.arm_quiet(uid, now);
             self.mark(uid);
+        }
+        if self.restored {
+            // Lists may have taken their time, and workers are to be heard from here on.
+            self.timers.set(Timer::LeadWindow, now.mono + self.config.lead_window);
         }
         self.restock();
         self.judge_absent(&absent, now);
@@ -75,6 +84,8 @@ impl State {
             told: None,
             assign: None,
         };
+        // It waits for nothing any more, whether or not this leader may act by now.
+        self.block(uid, None, now);
         self.begin_claim(claim);
         self.ask_again(&node);
         self.dirty.shelves = true;

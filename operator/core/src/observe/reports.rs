@@ -12,6 +12,7 @@ use crate::limits;
 use crate::reason::Reason;
 use crate::state::{After, State};
 use crate::status::{Failover, ProblemSource, Publisher};
+use crate::stream::Heard;
 use crate::timers::Timer;
 
 /// A number that could not be bound, as reported.
@@ -77,6 +78,8 @@ impl State {
     /// The worker has it in force.
     pub(crate) fn acknowledge(&mut self, key: &StreamRef, now: Now) {
         self.set_phase(key, ClaimPhase::Acknowledged);
+        // What it takes over from may be closed now.
+        self.tell_revoked(&key.uid);
         self.timers.cancel(&Timer::AnswerDue(key.clone()));
         let to = self.claims.get(key).map(|claim| claim.worker.clone());
         let Some(stream) = self.streams.get_mut(&key.uid).filter(|stream| stream.claim == Some(key.epoch))
@@ -168,14 +171,34 @@ impl State {
         if !self.claim_on(node, key) {
             return;
         }
+        if self.timers.is_set(&Timer::Return(key.clone())) {
+            // Somebody still publishes where it was given up, or nobody does, and it is closed there.
+            self.timers.cancel(&Timer::Return(key.clone()));
+            let wanted = publisher.is_some() && self.may_return(key);
+            let to_do = if wanted { &mut self.dirty.returns } else { &mut self.dirty.tell };
+            to_do.insert(key.clone());
+            return;
+        }
         let Some(stream) = self.streams.get_mut(&key.uid).filter(|stream| stream.claim == Some(key.epoch))
         else {
             return;
         };
         stream.ended = if publisher.is_none() && !reason.is_empty() { Some(reason) } else { None };
         stream.publisher = publisher;
-        stream.heard = true;
+        stream.heard.publisher = true;
         self.dirty.statuses.insert(key.uid.clone());
+    }
+
+    /// Whether a stream that was taken away from a worker may go back there: it was not told yet to close it, and nobody
+    /// publishes where the stream is now. Senders to leased ports can't: their numbers are another lease by then.
+    pub(crate) fn may_return(&self, key: &StreamRef) -> bool {
+        let Some(claim) = self.claims.get(key) else { return false };
+        let given_up = claim.phase == ClaimPhase::Revoking(Reason::WorkerLost) && claim.told.is_none();
+        let elsewhere = self.current_claim(&key.uid).and_then(|current| self.claims.get(&current));
+        given_up
+            && elsewhere.is_some_and(|it| it.is_written() && it.node != claim.node && it.lease.is_none())
+            && claim.lease.is_none()
+            && self.streams.get(&key.uid).is_some_and(|stream| stream.publisher.is_none() && !stream.live)
     }
 
     fn note_media(&mut self, node: &NodeName, key: &StreamRef, live: bool, now: Now) {
@@ -189,8 +212,12 @@ impl State {
         if stream.live && !live {
             stream.quiet_since = now.mono;
         }
+        let begins = live && !stream.live;
         stream.live = live;
-        stream.heard = true;
+        stream.heard.media = true;
+        if begins {
+            self.hurry_handover(&key.uid, now);
+        }
         self.arm_quiet(&key.uid, now);
         self.dirty.statuses.insert(key.uid.clone());
     }
@@ -205,8 +232,8 @@ impl State {
             else {
                 continue;
             };
-            stream.heard = !stream.live && stream.publisher.is_none();
-            unsaid |= !stream.heard;
+            stream.heard = Heard { publisher: stream.publisher.is_none(), media: !stream.live };
+            unsaid |= stream.heard != Heard::ALL;
         }
         if unsaid {
             self.timers.set(Timer::MediaDue(name.clone()), now.mono + self.config.answer_after);
@@ -221,11 +248,16 @@ impl State {
         }
         for key in node.claims.clone() {
             let Some(stream) = self.streams.get_mut(&key.uid) else { continue };
-            if stream.heard || stream.claim != Some(key.epoch) {
+            let heard = std::mem::replace(&mut stream.heard, Heard::ALL);
+            if heard == Heard::ALL || stream.claim != Some(key.epoch) {
                 continue;
             }
-            stream.heard = true;
-            stream.lose_media(now.mono);
+            if !heard.media {
+                stream.end_media(now.mono);
+            }
+            if !heard.publisher {
+                stream.publisher = None;
+            }
             self.arm_quiet(&key.uid, now);
             self.dirty.statuses.insert(key.uid.clone());
         }

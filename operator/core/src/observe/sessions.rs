@@ -4,7 +4,7 @@ use crate::action::Action;
 use crate::claim::ClaimPhase;
 use crate::digest::Digest;
 use crate::event::{Beat, Hello, Now};
-use crate::ids::{BootId, NodeName, SessionId, Uid, WorkerName};
+use crate::ids::{BootId, NodeName, SessionId, Term, Uid, WorkerName};
 use crate::ledger::Held;
 use crate::limits;
 use crate::node::{Liveness, Session, Worker};
@@ -15,6 +15,7 @@ impl State {
     /// A worker opened a session.
     pub(crate) fn greet(&mut self, session: SessionId, hello: Hello, now: Now) {
         self.note_term_seen(hello.term);
+        self.note_term_shared(&hello);
         self.epoch_heard = self.epoch_heard.max(hello.epoch);
         let name = hello.node.clone();
         let node = self.nodes.entry(name.clone()).or_default();
@@ -32,11 +33,15 @@ impl State {
             node.worker.as_ref().and_then(|worker| worker.session.as_ref()).map(|session| session.id);
         match node.worker.as_mut().filter(|worker| worker.boot == hello.boot) {
             Some(worker) => {
-                let (was_known, heard, before) = (worker.known, worker.liveness, worker.before);
-                *worker = Worker::new(hello, session, now.mono);
+                let (heard, Worker { known, commanded, draining, before, .. }) = (worker.liveness, &*worker);
                 // The same process: what was learnt of it in this term holds.
-                worker.known = was_known;
-                worker.before = before;
+                *worker = Worker {
+                    known: *known,
+                    commanded: *commanded,
+                    draining: *draining,
+                    before: *before,
+                    ..Worker::new(hello, session, now.mono)
+                };
                 let back = heard != Liveness::Alive;
                 self.dirty.placement |= back;
                 if heard == Liveness::Unheard {
@@ -49,6 +54,7 @@ impl State {
                 if let Some(boot) = current {
                     node.retire(boot);
                 }
+                self.newest_template = hello.template.clone();
                 node.worker = Some(Worker { before, ..Worker::new(hello, session, now.mono) });
                 node.holders.clear();
             }
@@ -66,10 +72,29 @@ impl State {
         self.timers.set(Timer::InventoryDue(name), now.mono + self.config.answer_after);
     }
 
+    /// A worker that knows this leader's term, though it was told nothing in it, has heard another one: a restored Lease has
+    /// had the same term given twice.
+    fn note_term_shared(&mut self, hello: &Hello) {
+        if self.lead.is_none() || self.term() == Term(0) || self.term() != hello.term {
+            return;
+        }
+        let known = self.worker(&hello.node).filter(|worker| worker.boot == hello.boot);
+        if known.is_none_or(|worker| worker.commanded != hello.term) {
+            self.note_term_seen(Term(hello.term.0 + 1));
+        }
+    }
+
     /// A sign of life, with what the worker holds in one number.
     pub(crate) fn note_beat(&mut self, session: SessionId, beat: Beat, now: Now) {
         self.note_term_seen(beat.term);
         let Some(name) = self.hear(session, now) else { return };
+        if self
+            .worker_mut(&name)
+            .is_some_and(|worker| std::mem::replace(&mut worker.draining, beat.draining) != beat.draining)
+        {
+            self.dirty.placement = true;
+            self.mark_claims(&name);
+        }
         if !self.is_active() {
             return;
         }
@@ -95,10 +120,12 @@ impl State {
         worker.last_heard = now.mono;
         match std::mem::replace(&mut worker.liveness, Liveness::Alive) {
             Liveness::Alive => {}
-            Liveness::Suspect => self.welcome_back(&name, now),
+            Liveness::Suspect | Liveness::Degraded => self.welcome_back(&name, now),
             Liveness::Unheard | Liveness::Lost => {
                 self.welcome_back(&name, now);
                 self.mark_claims(&name);
+                // What it still has, and who publishes there, decides what it is told of streams that have moved.
+                self.ask_again(&name);
             }
         }
         Some(name)
@@ -135,12 +162,32 @@ impl State {
         self.timers.cancel(&Timer::Silent(name.clone()));
     }
 
+    /// The witnesses say that a process runs which is not heard here: until they say it no more, its streams are believed to be
+    /// served.
+    pub(crate) fn vouch_for(&mut self, worker: &WorkerName, boot: &BootId, now: Now) {
+        let Some(name) = self.node_running(worker, boot) else { return };
+        let Some(worker) = self.worker_mut(&name) else { return };
+        match worker.liveness {
+            Liveness::Alive | Liveness::Lost => return,
+            Liveness::Suspect | Liveness::Degraded => worker.liveness = Liveness::Degraded,
+            Liveness::Unheard => {
+                worker.liveness = Liveness::Degraded;
+                self.mark_claims(&name);
+            }
+        }
+        self.timers.set(Timer::Unheard(name), now.mono + limits::VOUCHED_FOR);
+    }
+
+    /// Where this process runs.
+    fn node_running(&self, worker: &WorkerName, boot: &BootId) -> Option<NodeName> {
+        let mut nodes = self.nodes.iter();
+        let is_it = |known: &Worker| known.name == *worker && known.boot == *boot;
+        nodes.find(|(_, node)| node.worker.as_ref().is_some_and(is_it)).map(|(name, _)| name.clone())
+    }
+
     /// The witnesses say that a process is gone.
     pub(crate) fn lose_worker(&mut self, worker: &WorkerName, boot: &BootId) {
-        let found = self.nodes.iter().find(|(_, node)| {
-            node.worker.as_ref().is_some_and(|known| known.name == *worker && known.boot == *boot)
-        });
-        let Some(name) = found.map(|(name, _)| name.clone()) else { return };
+        let Some(name) = self.node_running(worker, boot) else { return };
         if let Some(worker) = self.worker_mut(&name) {
             worker.liveness = Liveness::Lost;
         }

@@ -3,13 +3,13 @@
 use crate::action::{Action, ObjectRef, Severity};
 use crate::claim::ClaimPhase;
 use crate::event::{Now, WriteOutcome};
-use crate::ids::{Epoch, PoolName, ResourceVersion, StreamRef, Term, Uid, WriteId};
+use crate::ids::{Epoch, PoolName, ResourceVersion, StreamRef, Uid, WriteId};
 use crate::limits;
 use crate::observe::objects::Source;
 use crate::reason::Reason;
 use crate::spec::StreamObject;
 use crate::state::{After, State, Write};
-use crate::status::{Conditions, PoolStatus, StreamStatus};
+use crate::status::{Conditions, Failover, PoolStatus, StreamStatus, Usage};
 use crate::stream::Reading;
 use crate::timers::Timer;
 
@@ -110,7 +110,8 @@ impl State {
     ) {
         let Some(stream) = self.streams.get_mut(uid) else { return };
         let object = ObjectRef::Stream { uid: uid.clone(), name: stream.name.clone() };
-        let emits = transitions(&object, &stream.stored.conditions, &status.conditions);
+        let mut emits = transitions(&object, &stream.stored.conditions, &status.conditions);
+        emits.extend(moved(&object, &stream.stored, &status));
         // The watch may have been faster than the answer. An older version than it replaced is known where the stream was
         // lost meanwhile and met again in an old list: its spec is not the one that is there.
         if (replaces..=resource_version).contains(&stream.resource_version) {
@@ -196,6 +197,10 @@ impl State {
             // Its claim, if it was being read, is not on record: it is written when the stream is back.
             None if self.held_absent.contains(uid) => self.settle_read_claim(uid),
             None => {
+                // A watch that is behind may bring it once more before it tells of its end.
+                if let Some(epoch) = self.streams.get(uid).map(|stream| stream.epoch) {
+                    self.remember_epoch(uid, epoch);
+                }
                 self.lose_stream(uid, now);
                 self.settle_adopted(uid, now);
             }
@@ -210,12 +215,11 @@ impl State {
 
     /// Claims of a stream that are to be closed: their workers are told, if they can be.
     pub(crate) fn tell_revoked(&mut self, uid: &Uid) {
-        let range = StreamRef::new(uid.clone(), Epoch(0))..=StreamRef::new(uid.clone(), Epoch(u64::MAX));
-        for (key, claim) in self.claims.range(range) {
-            if claim.told.is_none() && matches!(claim.phase, ClaimPhase::Revoking(_)) {
-                self.dirty.tell.insert(key.clone());
-            }
-        }
+        let to_close = self
+            .claims_of(uid)
+            .filter(|(_, claim)| claim.told.is_none() && matches!(claim.phase, ClaimPhase::Revoking(_)));
+        let to_close: Vec<StreamRef> = to_close.map(|(key, _)| key.clone()).collect();
+        self.dirty.tell.extend(to_close);
     }
 
     /// What waited for the end of a write or a read goes on.
@@ -234,11 +238,17 @@ impl State {
         let Some(stream) = self.streams.get(uid) else { return };
         let Some(epoch) = stream.claim else { return };
         let key = StreamRef::new(uid.clone(), epoch);
-        let recorded = Epoch(stream.stored.epoch) == epoch && Term(stream.stored.term) == self.term();
-        if self.claims.get(&key).is_none_or(|claim| claim.phase != ClaimPhase::Reading) {
+        let Some(claim) = self.claims.get(&key).filter(|claim| claim.phase == ClaimPhase::Reading) else {
             return;
-        }
-        if recorded && stream.stored.assignment.is_some() {
+        };
+        // Not by its term: ours may have had to rise since it was written.
+        let recorded = Epoch(stream.stored.epoch) == epoch
+            && stream
+                .stored
+                .assignment
+                .as_ref()
+                .is_some_and(|recorded| recorded.pod_uid == claim.pod_uid && recorded.node == claim.node);
+        if recorded {
             self.set_phase(&key, ClaimPhase::Written);
             self.dirty.tell.insert(key.clone());
         } else {
@@ -263,6 +273,20 @@ impl State {
         }
         self.mark(&key.uid.clone());
     }
+}
+
+/// An event for a move that has come to its end.
+fn moved(object: &ObjectRef, before: &StreamStatus, after: &StreamStatus) -> Option<Action> {
+    let ended = after.last_failover.as_ref().filter(|it| before.last_failover.as_ref() != Some(it))?;
+    let Failover { at: _, from, to, reason, gap_ms: Some(gap_ms) } = ended else { return None };
+    let publish = after.endpoints.iter().find(|endpoint| endpoint.usage == Usage::Publish);
+    let publish = publish.map_or(String::new(), |endpoint| format!("; publish to {}", endpoint.url));
+    let note = if from == to {
+        format!("{to} was started again and has it after {gap_ms} ms{publish}")
+    } else {
+        format!("moved from {from} to {to} in {gap_ms} ms{publish}")
+    };
+    Some(Action::Emit { object: object.clone(), reason: *reason, severity: Severity::Normal, note })
 }
 
 /// An event for each condition that turned for the worse, one for each reason.
@@ -314,6 +338,8 @@ fn is_told(reason: Reason) -> bool {
         | Reason::Claiming
         | Reason::AwaitingInventory
         | Reason::WorkerRestarted
+        | Reason::Drained
+        | Reason::Returned
         | Reason::Paused
         | Reason::Media
         | Reason::NoPublisher
@@ -329,6 +355,8 @@ fn is_told(reason: Reason) -> bool {
         | Reason::NoNode
         | Reason::AbsenceHeld
         | Reason::ListWentBack
-        | Reason::WriteRefused => false,
+        | Reason::WriteRefused
+        | Reason::ControlDegraded
+        | Reason::Hold => false,
     }
 }

@@ -4,6 +4,7 @@ use crate::action::{Assign, AssignedSource, Command, Tokens};
 use crate::claim::{ClaimPhase, Told};
 use crate::event::Now;
 use crate::ids::{ObjectName, StreamRef};
+use crate::node::Liveness;
 use crate::reason::Reason;
 use crate::spec::Source;
 use crate::state::State;
@@ -27,7 +28,12 @@ impl State {
                         self.assign(&key, now);
                     }
                 }
-                ClaimPhase::Revoking(Reason::WorkerLost) if self.awaits_record(&key) => {}
+                ClaimPhase::Revoking(Reason::WorkerLost | Reason::Returned) if self.awaits_record(&key) => {}
+                // Its word would wait in a buffer, and come before it could be asked what it has.
+                ClaimPhase::Revoking(Reason::WorkerLost)
+                    if matches!(worker.liveness, Liveness::Lost | Liveness::Unheard) => {}
+                ClaimPhase::Revoking(Reason::WorkerLost) if self.may_go_on(&key) => {}
+                ClaimPhase::Revoking(Reason::Drained) if self.awaits_successor(&key) => {}
                 ClaimPhase::Revoking(reason) => {
                     let reason = *reason;
                     self.unassign(&key, reason, now);
@@ -53,6 +59,25 @@ impl State {
         current.and_then(|current| self.claims.get(&current)).is_some_and(|claim| !claim.may_be_known())
     }
 
+    /// Whether a stream that leaves a draining worker is still to be served there: until its new worker has it and, where a
+    /// sender must be invited to new ports, for a while longer.
+    fn awaits_successor(&self, key: &StreamRef) -> bool {
+        let current = self.current_claim(&key.uid);
+        let Some(claim) = current.and_then(|current| self.claims.get(&current)) else { return false };
+        claim.phase != ClaimPhase::Acknowledged || self.timers.is_set(&Timer::Handover(key.clone()))
+    }
+
+    /// Whether a worker that was given up may have the stream again: it is about to say whether it has the publisher, or is told to
+    /// go on at a later epoch, for which its sessions stay.
+    fn may_go_on(&self, key: &StreamRef) -> bool {
+        let current = self.current_claim(&key.uid);
+        let again = current.and_then(|current| self.claims.get(&current)).is_some_and(|claim| {
+            let here = self.claims.get(key).is_some_and(|former| former.node == claim.node);
+            here && claim.lease.is_none() && claim.phase != ClaimPhase::Acknowledged
+        });
+        again || self.timers.is_set(&Timer::Return(key.clone()))
+    }
+
     fn assign(&mut self, key: &StreamRef, now: Now) {
         let Some(assign) = self.assign_of(key) else { return };
         let Some(node) = self.claims.get(key).map(|claim| claim.node.clone()) else { return };
@@ -75,6 +100,8 @@ impl State {
         let Some(sequence) = self.command(&node, command) else { return };
         if let Some(claim) = self.claims.get_mut(key) {
             claim.told = Some(Told { sequence, at: now.mono });
+            // It is served there no longer.
+            self.dirty.paths.extend(claim.path.clone());
         }
         self.timers.set(Timer::AnswerDue(key.clone()), now.mono + self.config.answer_after);
     }

@@ -1,13 +1,17 @@
 //! One stream at a time: does it have the claim that it should have? A claim is taken here before anybody is told.
 
+use std::time::Duration;
+
 use crate::claim::{Claim, ClaimPhase, Lease};
 use crate::event::Now;
 use crate::ids::{Epoch, NodeName, StreamRef, Uid};
+use crate::node::Node;
 use crate::plan::place::Place;
 use crate::reason::Reason;
 use crate::state::{State, unix};
 use crate::status::Failover;
 use crate::stream::{Blocked, Moving};
+use crate::timers::Timer;
 
 impl State {
     /// Looks at one stream: takes a claim, ends one, or leaves things as they are.
@@ -75,12 +79,24 @@ impl State {
                 self.dirty.claims.insert((claim.rank, key.clone()));
             }
             ClaimPhase::Written | ClaimPhase::Told | ClaimPhase::Acknowledged => {
-                if self.is_lost(&node) {
+                if self.is_given_up(&node) {
                     self.fail_over(uid, key, &node, now);
                     return;
                 }
+                if self.is_lost(&node) {
+                    self.queue_to_leave(uid);
+                    return;
+                }
+                let draining = self.nodes.get(&node).is_some_and(Node::is_draining);
+                let leaves = draining && claim.phase == ClaimPhase::Acknowledged;
+                if leaves {
+                    self.queue_to_leave(uid);
+                }
                 if self.assign_of(key).map(Box::new) != self.claims[key].assign {
                     self.dirty.tell.insert(key.clone());
+                }
+                if leaves {
+                    return;
                 }
             }
             ClaimPhase::Writing(_)
@@ -92,37 +108,83 @@ impl State {
     }
 
     /// Its worker is gone: another one takes it, and the old numbers are held until their node says that they are closed.
-    fn fail_over(&mut self, uid: &Uid, key: &StreamRef, from_node: &NodeName, now: Now) {
+    pub(super) fn fail_over(&mut self, uid: &Uid, key: &StreamRef, from_node: &NodeName, now: Now) {
         if !self.has_candidates(uid) {
             // With one worker nothing moves.
             self.strand(uid);
             return;
         }
-        let Some(claim) = self.claims.get(key) else { return };
-        let moving = Moving {
-            from: claim.worker.clone(),
-            from_node: from_node.clone(),
-            reason: Reason::WorkerLost,
-            last_heard: self.worker(from_node).map_or(now.mono, |worker| worker.last_heard),
-            at: unix(now),
-        };
-        match self.place(uid, now) {
-            Ok(place) => {
-                self.revoke(key, Reason::WorkerLost, now);
-                let Some(stream) = self.streams.get_mut(uid) else { return };
-                if stream.moving.is_none() {
-                    stream.failovers += 1;
-                    self.counters.failovers += 1;
-                }
-                stream.moving.get_or_insert(moving);
-                self.take(uid, place, now);
-            }
+        let last_heard = self.worker(from_node).map_or(now.mono, |worker| worker.last_heard);
+        if !self.relocate(uid, key, Reason::WorkerLost, last_heard, now) {
             // It keeps what it has; the worker may come back.
-            Err(_) => self.strand(uid),
+            self.strand(uid);
         }
     }
 
-    fn strand(&mut self, uid: &Uid) {
+    /// Has another worker take a stream, if one has room.
+    pub(super) fn relocate(
+        &mut self,
+        uid: &Uid,
+        key: &StreamRef,
+        reason: Reason,
+        last_heard: Duration,
+        now: Now,
+    ) -> bool {
+        let (Some(claim), Some(stream)) = (self.claims.get(key), self.streams.get_mut(uid)) else {
+            return false;
+        };
+        let first = stream.moving.is_none();
+        // Where it comes from decides what it is given.
+        stream.moving.get_or_insert_with(|| Moving {
+            from: claim.worker.clone(),
+            from_node: claim.node.clone(),
+            reason,
+            last_heard,
+            at: unix(now),
+        });
+        let place = self.place(uid, now);
+        let Some(stream) = self.streams.get_mut(uid) else { return false };
+        let Ok(place) = place else {
+            if first {
+                stream.moving = None;
+            }
+            return false;
+        };
+        if first {
+            stream.failovers += 1;
+            self.counters.failovers += 1;
+        }
+        self.revoke(key, reason, now);
+        self.take(uid, place, now);
+        true
+    }
+
+    /// The worker that a stream was taken from is back, with its publisher, whom nobody has seen elsewhere: it goes on there, at
+    /// another epoch.
+    pub(super) fn give_back(&mut self, former: &StreamRef, now: Now) {
+        self.dirty.tell.insert(former.clone());
+        let uid = &former.uid;
+        let Some(current) = self.current_claim(uid).filter(|_| self.may_return(former)) else { return };
+        let (Some(from), Some(to)) = (self.claims.get(&current), self.claims.get(former)) else { return };
+        let node = to.node.clone();
+        let (from_node, from) = (from.node.clone(), from.worker.clone());
+        let open = self.nodes.get(&node).is_some_and(|entry| self.may_take(entry));
+        let fits = self.streams.get(uid).is_some_and(|stream| self.fits(stream, to));
+        if !open || !fits || self.wish(uid).is_err() {
+            return;
+        }
+        let last_heard = self.worker(&from_node).map_or(now.mono, |worker| worker.last_heard);
+        let moving = Moving { from, from_node, reason: Reason::Returned, last_heard, at: unix(now) };
+        if let Some(stream) = self.streams.get_mut(uid) {
+            stream.moving = Some(moving);
+            stream.failovers += 1;
+        }
+        self.counters.failovers += 1;
+        self.revoke(&current, Reason::Returned, now);
+        self.take(uid, Place { node, lease: None }, now);
+    }
+
+    pub(super) fn strand(&mut self, uid: &Uid) {
         self.stranded.insert(uid.clone());
         self.dirty.statuses.insert(uid.clone());
     }
@@ -143,6 +205,12 @@ impl State {
             self.block(uid, Some(Blocked::Closing), now);
             return;
         }
+        if self.restored && self.awaits_inventories() {
+            let reason = Reason::AwaitingInventory;
+            let message = "the API has forgotten things; workers are asked what they have".to_owned();
+            self.block(uid, Some(Blocked::Worker { reason, message }), now);
+            return;
+        }
         match self.place(uid, now) {
             Ok(place) => {
                 self.block(uid, None, now);
@@ -152,13 +220,18 @@ impl State {
         }
     }
 
+    /// Whether a worker may still say that it has what the records don't know, for as long as a new leader waits for anything.
+    fn awaits_inventories(&self) -> bool {
+        let owes = |node: &Node| node.worker.as_ref().is_some_and(|it| it.session.is_some() && !it.known);
+        self.timers.is_set(&Timer::LeadWindow) && self.nodes.values().any(owes)
+    }
+
     /// Whether an earlier claim on the stream or its path may still be open on a worker that can close it.
     fn is_closing(&self, uid: &Uid) -> bool {
         let open = |key: &StreamRef| self.claims.get(key).is_some_and(|claim| !self.is_lost(&claim.node));
-        let range = StreamRef::new(uid.clone(), Epoch(0))..=StreamRef::new(uid.clone(), Epoch(u64::MAX));
         let path =
             self.streams.get(uid).and_then(|stream| stream.path()).and_then(|path| self.paths.get(path));
-        self.claims.range(range).any(|(key, _)| open(key))
+        self.claims_of(uid).any(|(key, _)| open(key))
             || path.is_some_and(|entry| entry.claims.iter().any(open))
     }
 
@@ -173,6 +246,7 @@ impl State {
         let floor = if restored || stream.from_the_past { floor.max(heard) } else { heard };
         stream.epoch = Epoch(stream.epoch.max(stream.epoch_told).max(floor).0 + 1);
         stream.epoch_given = stream.epoch;
+        stream.taken = Some((stream.epoch, node.clone()));
         stream.claim = Some(stream.epoch);
         if let Some(moving) = &stream.moving {
             stream.last_failover = Some(Failover {

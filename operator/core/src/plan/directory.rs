@@ -1,37 +1,92 @@
 //! The directory: path to owner, sent to every worker in versions, so that they serve with no operator alive.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::action::{Command, Directory, DirectoryEntry};
-use crate::ids::{Epoch, NodeName, Path, StreamRef};
+use crate::action::{Command, Directory, DirectoryEntry, Encoded};
+use crate::claim::{Claim, ClaimPhase};
+use crate::event::Now;
+use crate::ids::{NodeName, Path, StreamRef, Uid};
 use crate::limits;
+use crate::reason::Reason;
 use crate::spec::Source;
 use crate::state::State;
+use crate::timers::Timer;
+
+/// All of it in pieces, made once for all workers that come together.
+#[derive(Default)]
+pub(super) struct Whole {
+    /// Of the directory that they are of; absent: there are none.
+    version: Option<u64>,
+    pieces: Vec<Arc<Directory>>,
+}
+
+impl Directory {
+    fn new(version: u64, full: bool, entries: Vec<DirectoryEntry>) -> Self {
+        Self { version, full, entries, removed: Vec::new(), more: false, encoded: Encoded::default() }
+    }
+}
 
 impl State {
-    /// Sends what changed to every worker that has the rest.
-    pub(super) fn update_directory(&mut self) {
-        if self.dirty.paths.is_empty() {
+    /// Sends what changed: to all workers when their time has come, until then to the owners alone, who serve by it.
+    pub(super) fn update_directory(&mut self, now: Now) {
+        if self.timers.is_set(&Timer::Directory) {
+            self.tell_owners();
             return;
         }
-        let changes: Vec<(Path, Option<DirectoryEntry>)> = std::mem::take(&mut self.dirty.paths)
+        let told = self.spread_directory();
+        let pause = self.config.directory_pause.saturating_mul(u32::try_from(told).unwrap_or(u32::MAX));
+        if pause > Duration::ZERO {
+            self.timers.set(Timer::Directory, now.mono + pause);
+        }
+    }
+
+    fn tell_owners(&mut self) {
+        let mut owners: BTreeMap<NodeName, Vec<DirectoryEntry>> = BTreeMap::new();
+        for path in std::mem::take(&mut self.dirty.paths) {
+            let entry = self.directory_entry(&path);
+            if entry.as_ref() == self.directory.get(&path) && !self.dirty.unspread.contains(&path) {
+                continue;
+            }
+            self.dirty.unspread.insert(path);
+            let Some(entry) = entry.filter(|entry| entry.worker.is_some()) else { continue };
+            let Some(claim) = self.claims.get(&entry.stream) else { continue };
+            if self.has_directory(&claim.node) {
+                owners.entry(claim.node.clone()).or_default().push(entry);
+            }
+        }
+        for (name, entries) in owners {
+            self.directory_version += 1;
+            let version = self.directory_version;
+            let update = Directory::new(version, false, entries);
+            self.command(&name, Command::Directory(Arc::new(update)));
+        }
+    }
+
+    /// Whether the worker of a node has all but what changed.
+    fn has_directory(&self, name: &NodeName) -> bool {
+        let session = self.worker(name).and_then(|worker| worker.session.as_ref());
+        session.is_some_and(|session| session.directory)
+    }
+
+    /// Sends what changed to every worker that has the rest. Says how many there are.
+    fn spread_directory(&mut self) -> usize {
+        // An owner may have been told of what is as it was by now.
+        let unspread = std::mem::take(&mut self.dirty.unspread);
+        let mut paths = std::mem::take(&mut self.dirty.paths);
+        paths.extend(unspread.iter().cloned());
+        let changes: Vec<(Path, Option<DirectoryEntry>)> = paths
             .into_iter()
             .map(|path| (self.directory_entry(&path), path))
-            .filter(|(entry, path)| self.directory.get(path) != entry.as_ref())
+            .filter(|(entry, path)| self.directory.get(path) != entry.as_ref() || unspread.contains(path))
             .map(|(entry, path)| (path, entry))
             .collect();
         if changes.is_empty() {
-            return;
+            return 0;
         }
-        let informed: Vec<NodeName> = self
-            .sessions
-            .values()
-            .filter(|name| {
-                let session = self.worker(name).and_then(|worker| worker.session.as_ref());
-                session.is_some_and(|session| session.directory)
-            })
-            .cloned()
-            .collect();
+        let informed: Vec<NodeName> =
+            self.sessions.values().filter(|name| self.has_directory(name)).cloned().collect();
         self.directory_version += 1;
         for changes in changes.chunks(limits::DIRECTORY_ENTRIES_MAX) {
             let (mut entries, mut removed) = (Vec::new(), Vec::new());
@@ -47,38 +102,53 @@ impl State {
                     }
                 }
             }
-            let update =
-                Arc::new(Directory { version: self.directory_version, full: false, entries, removed });
+            let update = Directory { removed, ..Directory::new(self.directory_version, false, entries) };
+            let update = Arc::new(update);
             for name in &informed {
                 self.command(name, Command::Directory(update.clone()));
             }
         }
+        informed.len()
     }
 
     /// Sends all of it to a worker that has nothing of it.
-    pub(super) fn send_directory(&mut self, name: &NodeName) {
+    pub(super) fn send_directory(&mut self, name: &NodeName, whole: &mut Whole) {
         if self.session_mut(name).is_none_or(|session| session.directory) {
             return;
         }
         // What all others have by now is what this one gets: nothing is looked up again.
-        self.update_directory();
+        self.spread_directory();
         if let Some(session) = self.session_mut(name) {
             session.directory = true;
         }
+        if whole.version != Some(self.directory_version) {
+            *whole = self.whole_directory();
+        }
+        for piece in &whole.pieces {
+            self.command(name, Command::Directory(piece.clone()));
+        }
+    }
+
+    fn whole_directory(&self) -> Whole {
         let version = self.directory_version;
-        let mut entries = self.directory.values().cloned();
-        let mut pieces: Vec<Vec<DirectoryEntry>> = Vec::new();
-        loop {
-            let piece: Vec<_> = entries.by_ref().take(limits::DIRECTORY_ENTRIES_MAX).collect();
-            if piece.is_empty() && !pieces.is_empty() {
-                break;
-            }
-            pieces.push(piece);
-        }
-        for (index, entries) in pieces.into_iter().enumerate() {
-            let update = Directory { version, full: index == 0, entries, removed: Vec::new() };
-            self.command(name, Command::Directory(Arc::new(update)));
-        }
+        let entries: Vec<DirectoryEntry> = self.directory.values().cloned().collect();
+        let last = entries.len().saturating_sub(1) / limits::DIRECTORY_ENTRIES_MAX;
+        // Without entries it is one piece, too.
+        let pieces = (0..=last).map(|index| {
+            let piece = entries.chunks(limits::DIRECTORY_ENTRIES_MAX).nth(index).unwrap_or_default().to_vec();
+            Arc::new(Directory { more: index < last, ..Directory::new(version, index == 0, piece) })
+        });
+        Whole { version: Some(version), pieces: pieces.collect() }
+    }
+
+    /// The claim that a stream leaves a draining worker by, while that worker serves it and the next claim is not on record. Nobody
+    /// was told of a later one.
+    fn drained_from(&self, path: &Path, uid: &Uid) -> Option<&Claim> {
+        let serves =
+            |claim: &&Claim| claim.phase == ClaimPhase::Revoking(Reason::Drained) && claim.told.is_none();
+        let former = self.claims_of(uid).map(|(_, claim)| claim).rfind(serves)?;
+        let told = self.directory.get(path).map(|entry| &entry.stream);
+        told.is_none_or(|told| *told == former.stream).then_some(former)
     }
 
     /// What a path leads to; absent: it is not declared.
@@ -87,8 +157,10 @@ impl State {
         let stream = self.streams.get(uid)?;
         let spec = stream.spec.as_ref()?;
         let (publish_tokens, play_tokens) = self.tokens_of(stream)?;
-        let key = StreamRef::new(uid.clone(), stream.claim.unwrap_or(Epoch(stream.epoch.0)));
-        let owner = self.claims.get(&key).filter(|claim| claim.is_written());
+        let current = StreamRef::new(uid.clone(), stream.claim.unwrap_or(stream.epoch));
+        let owner = self.claims.get(&current).filter(|claim| claim.is_written());
+        let owner = owner.or_else(|| self.drained_from(path, uid));
+        let key = owner.map_or(current, |claim| claim.stream.clone());
         let worker = owner.map(|claim| claim.worker.clone());
         Some(DirectoryEntry {
             path: path.clone(),

@@ -22,6 +22,11 @@ impl State {
                 Timer::MediaDue(node) => self.end_unsaid_media(&node, now),
                 Timer::ScanDue(node) => self.scan_again(&node, now),
                 Timer::AnswerDue(claim) => self.miss_answer(&claim),
+                // Nobody has come back with it.
+                Timer::Return(claim) => {
+                    self.dirty.tell.insert(claim);
+                }
+                Timer::Handover(claim) => self.end_handover(&claim),
                 Timer::Quiet(uid) => self.judge_quiet(&uid, now),
                 Timer::Retry(uid) => {
                     self.mark(&uid);
@@ -31,6 +36,8 @@ impl State {
                     self.dirty.pools.insert(pool);
                 }
                 Timer::LeadWindow => self.end_lead_window(),
+                // What changed meanwhile is sent by this plan.
+                Timer::Directory => {}
             }
         }
     }
@@ -61,7 +68,7 @@ impl State {
     /// Its streams say that it is not heard; they move only if it is known to be gone.
     fn judge_unheard(&mut self, name: &NodeName) {
         let Some(worker) = self.worker_mut(name) else { return };
-        if worker.liveness == Liveness::Suspect {
+        if matches!(worker.liveness, Liveness::Suspect | Liveness::Degraded) {
             worker.liveness = Liveness::Unheard;
             self.mark_claims(name);
         }
@@ -129,6 +136,8 @@ impl State {
 
     /// From here on a worker that was never heard says something.
     fn end_lead_window(&mut self) {
+        // What waited for inventories waits no longer.
+        self.dirty.placement = true;
         let silent: Vec<NodeName> = self
             .nodes
             .iter()

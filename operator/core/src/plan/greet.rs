@@ -4,6 +4,7 @@
 use crate::action::Command;
 use crate::event::Now;
 use crate::ids::NodeName;
+use crate::plan::directory::Whole;
 use crate::port_set::PortSet;
 use crate::reason::Reason;
 use crate::spec::PortRange;
@@ -23,13 +24,14 @@ impl State {
             self.command(&node, Command::Revoke { stream, reason: Reason::Superseded });
             self.ask_again(&node);
         }
+        let mut whole = Whole::default();
         while let Some(name) = self.dirty.nodes.pop_first() {
             if self.session_mut(&name).is_none() {
                 continue;
             }
             self.welcome(&name);
             self.watch(&name, now);
-            self.send_directory(&name);
+            self.send_directory(&name, &mut whole);
             self.request_inventory(&name, now);
         }
     }

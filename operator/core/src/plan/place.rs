@@ -28,7 +28,7 @@ enum Turn {
 
 impl State {
     /// Finds a place for a stream, or says what it waits for. Takes nothing.
-    pub(super) fn place(&self, uid: &Uid, _now: Now) -> Result<Place, Blocked> {
+    pub(super) fn place(&self, uid: &Uid, now: Now) -> Result<Place, Blocked> {
         let stream = &self.streams[uid];
         let Some(shape) = stream.shape() else {
             let node = self.candidates(stream, None).into_iter().next();
@@ -43,7 +43,7 @@ impl State {
         let first = self.queues.get(&queue).and_then(|waiting| waiting.first());
         let turn =
             if first.is_some_and(|(arrival, _)| *arrival < stream.arrival) { Turn::Own } else { Turn::Any };
-        match self.find_ports(stream, &candidates, &pool, shape, turn) {
+        match self.find_ports(stream, &candidates, (&pool, shape), turn, now) {
             Some((node, ports)) => Ok(Place { node, lease: Some((pool, ports)) }),
             None => Err(Blocked::Ports { message: self.exhausted(&pool, shape, &candidates), queue }),
         }
@@ -76,17 +76,18 @@ impl State {
                     self.block(&uid, None, now);
                     self.take(&uid, place, now);
                 }
-                Err(Blocked::Ports { .. }) => {
+                Err(Blocked::Ports { queue: own, .. }) if own == queue => {
                     open.remove(&queue);
                 }
-                // It waits for something else by now.
+                // It waits for something else by now, or for another pool's numbers.
                 Err(blocked) => self.block(&uid, Some(blocked), now),
             }
         }
     }
 
-    /// Workers that may take a stream: the preferred node, the one it was on, then the one with the fewest claims.
-    fn candidates(&self, stream: &Stream, pool: Option<&PoolName>) -> Vec<NodeName> {
+    /// Workers that may take a stream: the preferred node, the one it was on, those that no rollout will end, then the one with the
+    /// fewest claims.
+    pub(crate) fn candidates(&self, stream: &Stream, pool: Option<&PoolName>) -> Vec<NodeName> {
         let Some(spec) = &stream.spec else { return Vec::new() };
         let former = stream.moving.as_ref().map(|moving| &moving.from_node);
         let former = former.or(stream.stored.assignment.as_ref().map(|assignment| &assignment.node));
@@ -97,14 +98,16 @@ impl State {
             .filter(|(_, node)| pool.is_none_or(|pool| node.ledger.shelf(pool).is_some()))
             .map(|(name, node)| {
                 let preferred = spec.preferred_node.as_ref() == Some(name);
-                ((!preferred, former != Some(name), node.claims.len()), name.clone())
+                let newest =
+                    node.worker.as_ref().is_some_and(|worker| worker.template == self.newest_template);
+                ((!preferred, former != Some(name), !newest, node.claims.len()), name.clone())
             })
             .collect();
         found.sort();
         found.into_iter().map(|(_, name)| name).collect()
     }
 
-    fn may_take(&self, node: &Node) -> bool {
+    pub(super) fn may_take(&self, node: &Node) -> bool {
         let open = node.object.as_ref().is_none_or(|object| object.ready && !object.unschedulable);
         open && node.worker.as_ref().is_some_and(|worker| worker.can_take())
     }
@@ -159,9 +162,9 @@ impl State {
         &self,
         stream: &Stream,
         candidates: &[NodeName],
-        pool: &PoolName,
-        shape: Shape,
+        (pool, shape): (&PoolName, Shape),
         turn: Turn,
+        now: Now,
     ) -> Option<(NodeName, Ports)> {
         let owner = Owner { namespace: stream.name.namespace.clone(), path: stream.path()?.clone() };
         let first = |choose: &dyn Fn(&Node) -> Option<Ports>| {
@@ -179,7 +182,7 @@ impl State {
                 .filter(|ports| node.ledger.is_free(pool, *ports))
                 .or_else(|| node.ledger.choose(pool, shape))
         })
-        .or_else(|| first(&|node| node.ledger.choose_clean(pool, shape)))
+        .or_else(|| first(&|node| node.ledger.choose_clean(pool, shape, now.mono)))
     }
 
     fn no_worker(&self, stream: &Stream, pool: Option<&PoolName>) -> Blocked {

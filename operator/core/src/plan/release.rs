@@ -47,9 +47,11 @@ impl State {
         let own = path.strip_prefix(namespace).is_some_and(|rest| rest.starts_with('/'));
         own || match &self.config.path_grants {
             PathGrants::All => true,
-            PathGrants::Namespaces(grants) => grants
-                .get(namespace)
-                .is_some_and(|prefixes| prefixes.iter().any(|prefix| path.starts_with(&**prefix))),
+            PathGrants::Namespaces(grants) => [namespace, PathGrants::ANY_NAMESPACE]
+                .into_iter()
+                .filter_map(|namespace| grants.get(namespace))
+                .flatten()
+                .any(|prefix| path.starts_with(&**prefix)),
         }
     }
 

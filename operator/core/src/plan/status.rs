@@ -1,8 +1,10 @@
 //! What is said about a stream: the whole status from what is known, so that nothing said can outlive its cause.
 
+use std::sync::Arc;
+
 use crate::claim::{Claim, ClaimPhase};
 use crate::event::Now;
-use crate::ids::{StreamRef, Uid, UnixTime};
+use crate::ids::{NodeName, StreamRef, Uid, UnixTime};
 use crate::node::{Liveness, Worker};
 use crate::reason::Reason;
 use crate::spec::{PlayProtocol, PushProtocol, RtpTransport, Source};
@@ -18,17 +20,33 @@ use crate::timers::Timer;
 type Verdict = (bool, Reason, String);
 
 impl State {
+    /// The phase of a stream by what is known: what its record has follows with the next write.
+    pub(crate) fn phase_of(&self, uid: &Uid, stream: &Stream) -> Phase {
+        let claim = stream.claim.and_then(|epoch| self.claims.get(&StreamRef::new(uid.clone(), epoch)));
+        let wish = self.wish(uid);
+        // Only what is on record can be ready.
+        let ready = match claim.filter(|claim| wish.is_ok() && claim.is_written()) {
+            Some(claim) => self.ready(stream, wish, Some(claim), self.worker_of(claim)).0,
+            None => false,
+        };
+        phase(wish, ready, live(stream, claim).0)
+    }
+
+    /// The process that a claim is for. Of a later one nothing is said about this claim.
+    fn worker_of(&self, claim: &Claim) -> Option<&Worker> {
+        let worker = self.worker(&claim.node)?;
+        claim.boot.as_ref().is_none_or(|boot| *boot == worker.boot).then_some(worker)
+    }
+
     /// The status of a stream as it should be.
     pub(super) fn status_of(&self, uid: &Uid, now: Now) -> StreamStatus {
         let stream = &self.streams[uid];
         let wish = self.wish(uid);
         let claim = stream.claim.and_then(|epoch| self.claims.get(&StreamRef::new(uid.clone(), epoch)));
         let claim = claim.filter(|_| wish.is_ok() || stream.claim.is_some());
-        let worker = claim.and_then(|claim| {
-            // Of a later process nothing is said about this claim.
-            self.worker(&claim.node)
-                .filter(|worker| claim.boot.as_ref().is_none_or(|boot| *boot == worker.boot))
-        });
+        let worker = claim.and_then(|claim| self.worker_of(claim));
+        let addresses =
+            claim.zip(worker).map_or(&[][..], |(claim, worker)| self.addresses(&claim.node, worker));
         let ready = self.ready(stream, wish, claim, worker);
         let live = live(stream, claim);
         let mut status = StreamStatus {
@@ -39,9 +57,9 @@ impl State {
             term: self.term().0,
             path: stream.path().cloned(),
             source: stream.spec.as_ref().map(|spec| source_kind(&spec.source)),
-            assignment: claim.map(|claim| assignment(claim, worker, &stream.stored)),
+            assignment: claim.map(|claim| assignment(claim, worker.map(|_| addresses), &stream.stored)),
             ports: claim.and_then(|claim| leased(stream, claim)),
-            endpoints: endpoints(stream, claim, worker, ready.0),
+            endpoints: endpoints(stream, claim, worker, addresses, ready.0),
             publisher: stream.publisher.clone().filter(|_| claim.is_some()),
             failovers: stream.failovers,
             last_failover: stream.last_failover.clone(),
@@ -59,8 +77,12 @@ impl State {
         say(ConditionType::Ready, ready);
         say(ConditionType::Live, live);
         if self.stranded.contains(uid) && self.nodes.len() > 1 {
-            let message = "its worker is gone, and no other one has room for it".to_owned();
-            say(ConditionType::FailoverBlocked, (true, Reason::NoWorker, message));
+            let message = if claim.is_some_and(|claim| self.is_lost(&claim.node)) {
+                "its worker is gone, and no other one has room for it"
+            } else {
+                "its node is being emptied, and no other worker has room for it"
+            };
+            say(ConditionType::FailoverBlocked, (true, Reason::NoWorker, message.to_owned()));
         }
         // A term that wrote nothing else is no news.
         if status.term != stream.stored.term {
@@ -70,6 +92,12 @@ impl State {
             }
         }
         status
+    }
+
+    /// Where a worker is reached: as its node's object says, else as it says itself.
+    fn addresses<'a>(&'a self, node: &NodeName, worker: &'a Worker) -> &'a [Arc<str>] {
+        let object = self.nodes.get(node).and_then(|node| node.object.as_ref());
+        object.map(|object| &object.addresses).filter(|all| !all.is_empty()).unwrap_or(&worker.addresses)
     }
 
     fn accepted(&self, uid: &Uid, stream: &Stream) -> Verdict {
@@ -128,7 +156,7 @@ impl State {
             (_, Some(Liveness::Lost)) => {
                 (false, Reason::WorkerLost, format!("the worker {} is gone", claim.worker))
             }
-            (ClaimPhase::Acknowledged, Some(Liveness::Alive | Liveness::Suspect)) => {
+            (ClaimPhase::Acknowledged, Some(Liveness::Alive | Liveness::Suspect | Liveness::Degraded)) => {
                 match self.missing_secret(stream) {
                     None => (true, Reason::Assigned, format!("it can be published to on {}", claim.worker)),
                     Some(secret) => {
@@ -252,14 +280,14 @@ fn source_kind(source: &Source) -> SourceKind {
     }
 }
 
-fn assignment(claim: &Claim, worker: Option<&Worker>, stored: &StreamStatus) -> Assignment {
+fn assignment(claim: &Claim, addresses: Option<&[Arc<str>]>, stored: &StreamStatus) -> Assignment {
     let before = stored.assignment.as_ref().filter(|before| {
         stored.epoch == claim.stream.epoch.0 && before.worker == claim.worker && before.node == claim.node
     });
     // What was adopted from a worker has no time of its own.
     let since = before.filter(|_| claim.since == UnixTime(0)).map_or(claim.since, |before| before.since);
-    let addresses = match (worker, before) {
-        (Some(worker), _) => worker.addresses.clone(),
+    let addresses = match (addresses, before) {
+        (Some(addresses), _) => addresses.to_vec(),
         (None, Some(before)) => before.addresses.clone(),
         (None, None) => Vec::new(),
     };
@@ -279,7 +307,13 @@ fn leased(stream: &Stream, claim: &Claim) -> Option<LeasedPorts> {
 }
 
 /// Where to publish and play: shown while it can be done.
-fn endpoints(stream: &Stream, claim: Option<&Claim>, worker: Option<&Worker>, ready: bool) -> Vec<Endpoint> {
+fn endpoints(
+    stream: &Stream,
+    claim: Option<&Claim>,
+    worker: Option<&Worker>,
+    addresses: &[Arc<str>],
+    ready: bool,
+) -> Vec<Endpoint> {
     if ready && worker.is_none() {
         // Its worker was not heard by this leader: the record stands.
         return stream.stored.endpoints.clone();
@@ -290,7 +324,7 @@ fn endpoints(stream: &Stream, claim: Option<&Claim>, worker: Option<&Worker>, re
     let mut endpoints = Vec::new();
     let path = spec.path.as_str();
     let mut add = |usage, protocol, url: &dyn Fn(&str) -> String| {
-        endpoints.extend(worker.addresses.iter().map(|address| Endpoint {
+        endpoints.extend(addresses.iter().map(|address| Endpoint {
             usage,
             protocol,
             url: url(&host(address)),

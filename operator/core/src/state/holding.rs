@@ -59,6 +59,9 @@ impl State {
             }
         }
         self.timers.cancel(&Timer::AnswerDue(key.clone()));
+        self.timers.cancel(&Timer::Handover(key.clone()));
+        self.timers.cancel(&Timer::Return(key.clone()));
+        self.dirty.returns.remove(key);
         self.dirty.tell.remove(key);
         self.dirty.claims.remove(&(claim.rank, key.clone()));
         if let Some(path) = &claim.path {
@@ -113,8 +116,15 @@ impl State {
         for port in lease.ports.numbers() {
             match after {
                 After::Cooling => {
-                    let cooling = Held::Cooling { until, owner: owner.clone(), pool: lease.pool.clone() };
                     let node = self.nodes.get_mut(&node_name).expect("looked up above");
+                    // What rested for somebody else when an old record gave it to this one is nobody's to have back at once.
+                    let owner = match node.ledger.beneath(port, now.mono) {
+                        Some(Held::Cooling { until: _, owner: before, pool: _ }) if before != owner => None,
+                        Some(Held::Cooling { .. } | Held::Leased { .. } | Held::Quarantined(_)) | None => {
+                            owner.clone()
+                        }
+                    };
+                    let cooling = Held::Cooling { until, owner: owner.clone(), pool: lease.pool.clone() };
                     if !node.ledger.unlease(port, key, Some(cooling)) {
                         continue;
                     }
@@ -182,7 +192,12 @@ impl State {
         self.timers.cancel(&Timer::Cooled(node.clone(), port));
         let since = unix(now);
         let entry = self.nodes.entry(node.clone()).or_default();
-        let quarantine = Quarantine { cause, owner, lost_by, since, clean_since: None };
+        let rests_until = match entry.ledger.held(port) {
+            Some(Held::Cooling { until, owner: _, pool: _ }) => *until,
+            Some(Held::Quarantined(before)) => before.rests_until,
+            Some(Held::Leased { .. }) | None => Duration::ZERO,
+        };
+        let quarantine = Quarantine { cause, owner, lost_by, since, rests_until, clean_since: None };
         entry.ledger.set(port, Some(Held::Quarantined(quarantine)));
         self.timers.set_if_unset(Timer::ScanDue(node.clone()), now.mono + limits::SCAN_AGAIN_MIN);
         self.touch_pools(node, Ports { rtp: port, rtcp: None });

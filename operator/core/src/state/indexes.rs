@@ -1,8 +1,9 @@
 //! Who declares which path, who uses which Secret, who waits where.
 
+use crate::claim::Claim;
 use crate::config::NodeMatch;
 use crate::event::Now;
-use crate::ids::{NodeName, ObjectName, Path, SessionId, Uid, UnixTime};
+use crate::ids::{Epoch, NodeName, ObjectName, Path, SessionId, StreamRef, Uid, UnixTime};
 use crate::node::{Liveness, Node, Worker};
 use crate::reason::Reason;
 use crate::spec::StreamSpec;
@@ -119,6 +120,12 @@ impl State {
         (current == session).then(|| node.clone())
     }
 
+    /// All claims of a stream, the oldest epoch first.
+    pub(crate) fn claims_of(&self, uid: &Uid) -> impl DoubleEndedIterator<Item = (&StreamRef, &Claim)> {
+        let all = StreamRef::new(uid.clone(), Epoch(0))..=StreamRef::new(uid.clone(), Epoch(u64::MAX));
+        self.claims.range(all)
+    }
+
     /// The worker of `node`.
     pub(crate) fn worker(&self, node: &NodeName) -> Option<&Worker> {
         self.nodes.get(node)?.worker.as_ref()
@@ -134,9 +141,14 @@ impl State {
         let Some(node) = self.nodes.get(node) else { return false };
         match node.worker.as_ref().map(|worker| worker.liveness) {
             Some(Liveness::Lost) => true,
-            Some(Liveness::Alive) => false,
+            Some(Liveness::Alive | Liveness::Degraded) => false,
             Some(Liveness::Suspect | Liveness::Unheard) | None => self.node_is_down(node),
         }
+    }
+
+    /// Whether the witnesses gave it up.
+    pub(crate) fn is_given_up(&self, node: &NodeName) -> bool {
+        self.worker(node).is_some_and(|worker| worker.liveness == Liveness::Lost)
     }
 
     fn node_is_down(&self, node: &Node) -> bool {

@@ -1,7 +1,7 @@
 //! How far a stream's lease has come, for whoever counts what was tested.
 
-use crate::claim::ClaimPhase;
-use crate::ids::{Epoch, StreamRef, Uid};
+use crate::claim::{Claim, ClaimPhase};
+use crate::ids::{SessionId, StreamRef, Uid};
 use crate::ledger::Owner;
 use crate::state::State;
 use crate::status::Phase;
@@ -37,30 +37,42 @@ impl LeaseState {
         Self::Cooling,
         Self::Quarantined,
     ];
+
+    fn of(claim: &Claim) -> Self {
+        match claim.phase {
+            ClaimPhase::Reserved | ClaimPhase::Writing(_) | ClaimPhase::Reading => Self::Claimed,
+            ClaimPhase::Written | ClaimPhase::Told | ClaimPhase::Acknowledged => Self::Leased,
+            ClaimPhase::Revoking(_) => Self::Revoking,
+            ClaimPhase::Adopted { held: _ } => Self::Adopted,
+        }
+    }
 }
 
 impl State {
-    /// Where a stream stands; absent when it is not known.
+    /// Where a stream stands: its lease, and its phase by what is known. Absent when it is not known.
     pub fn stream_state(&self, uid: &Uid) -> Option<(LeaseState, Phase)> {
-        self.streams.get(uid).map(|stream| (self.lease_state(uid, stream), stream.stored.phase))
+        let stream = self.streams.get(uid)?;
+        Some((self.lease_state(uid, stream), self.phase_of(uid, stream)))
     }
 
     /// Where each stream stands.
     pub fn stream_states(&self) -> impl Iterator<Item = (LeaseState, Phase)> + '_ {
-        self.streams.iter().map(|(uid, stream)| (self.lease_state(uid, stream), stream.stored.phase))
+        self.streams.iter().map(|(uid, stream)| (self.lease_state(uid, stream), self.phase_of(uid, stream)))
+    }
+
+    /// Where the lease stands that a worker speaks of in `session`, with its stream's phase. Absent when the worker is not
+    /// listened to, or speaks of what it has no claim for: nothing is done about that, wherever its stream stands.
+    pub fn reported_state(&self, session: SessionId, key: &StreamRef) -> Option<(LeaseState, Phase)> {
+        let node = self.speaker(session).filter(|_| self.is_recovered())?;
+        let claim = self.claims.get(key).filter(|claim| claim.node == node)?;
+        let stream = self.streams.get(&key.uid)?;
+        Some((LeaseState::of(claim), self.phase_of(&key.uid, stream)))
     }
 
     fn lease_state(&self, uid: &Uid, stream: &Stream) -> LeaseState {
         let current = stream.claim.and_then(|epoch| self.claims.get(&StreamRef::new(uid.clone(), epoch)));
-        let all = StreamRef::new(uid.clone(), Epoch(0))..=StreamRef::new(uid.clone(), Epoch(u64::MAX));
-        let claim = current.or_else(|| self.claims.range(all).next_back().map(|(_, claim)| claim));
-        match claim.map(|claim| &claim.phase) {
-            Some(ClaimPhase::Reserved | ClaimPhase::Writing(_) | ClaimPhase::Reading) => LeaseState::Claimed,
-            Some(ClaimPhase::Written | ClaimPhase::Told | ClaimPhase::Acknowledged) => LeaseState::Leased,
-            Some(ClaimPhase::Revoking(_)) => LeaseState::Revoking,
-            Some(ClaimPhase::Adopted { held: _ }) => LeaseState::Adopted,
-            None => self.state_without_claim(stream),
-        }
+        let claim = current.or_else(|| self.claims_of(uid).next_back().map(|(_, claim)| claim));
+        claim.map_or_else(|| self.state_without_claim(stream), LeaseState::of)
     }
 
     fn state_without_claim(&self, stream: &Stream) -> LeaseState {

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use crate::claim::ClaimPhase;
 use crate::ids::{BootId, Epoch, NodeName, ObjectName, PoolName, Ports, StreamRef, Uid, WorkerName};
 use crate::state::State;
 use crate::status::StreamStatus;
+use crate::stream::Stream;
 
 /// A stream, for pages and metrics.
 #[derive(Clone, Debug)]
@@ -81,15 +83,27 @@ pub struct WorkerView<'a> {
     pub can_take: bool,
 }
 
+impl<'a> StreamView<'a> {
+    fn of(uid: &'a Uid, stream: &'a Stream) -> Self {
+        Self { uid, name: &stream.name, stored: &stream.stored, claim: stream.claim }
+    }
+}
+
 impl State {
     /// All streams.
     pub fn streams(&self) -> impl Iterator<Item = StreamView<'_>> {
-        self.streams.iter().map(|(uid, stream)| StreamView {
-            uid,
-            name: &stream.name,
-            stored: &stream.stored,
-            claim: stream.claim,
-        })
+        self.streams.iter().map(|(uid, stream)| StreamView::of(uid, stream))
+    }
+
+    /// One stream.
+    pub fn stream(&self, uid: &Uid) -> Option<StreamView<'_>> {
+        self.streams.get_key_value(uid).map(|(uid, stream)| StreamView::of(uid, stream))
+    }
+
+    /// Streams that lists lack and that go on all the same, until a person says what is to become of them.
+    pub fn absences_held(&self) -> usize {
+        let adopted = self.claims.values().filter(|claim| claim.phase == ClaimPhase::Adopted { held: true });
+        self.held_absent.len() + adopted.count()
     }
 
     /// All claims, those to be closed too.
@@ -99,7 +113,7 @@ impl State {
             node: claim.node.clone(),
             ports: claim.ports(),
             may_be_known: claim.may_be_known(),
-            revoking: matches!(claim.phase, crate::claim::ClaimPhase::Revoking(_)),
+            revoking: matches!(claim.phase, ClaimPhase::Revoking(_)),
         })
     }
 

@@ -13,7 +13,7 @@ use operator_core::event::{
 use operator_core::ids::{
     Epoch, ObjectName, Ports, Protocol, ResourceVersion, SessionId, StreamRef, Term, Uid, UnixTime, WriteId,
 };
-use operator_core::spec::{PoolObject, PoolSpec, PortRange, Refusal, StreamObject, StreamSpec};
+use operator_core::spec::{PoolObject, PoolSpec, PortRange, Refusal, RtpTransport, StreamObject, StreamSpec};
 use operator_core::status::{PoolStatus, Publisher, StreamStatus};
 use operator_core::{Config, State, plan};
 
@@ -35,14 +35,18 @@ struct Worker {
     session: Option<SessionId>,
     term: Term,
     epoch: Epoch,
+    template: String,
     sequence: u64,
     open: BTreeMap<StreamRef, Option<Ports>>,
+    /// Those of them that listen.
+    tcp: BTreeSet<StreamRef>,
     leaks: BTreeSet<u16>,
     /// What was last said of a stream's publisher and media.
     said: BTreeMap<StreamRef, (Option<Publisher>, bool)>,
     closed: Vec<(Duration, StreamRef, Vec<u16>)>,
     watched: Vec<PortRange>,
     mute: bool,
+    draining: bool,
     inbox: VecDeque<(Term, u64, Command)>,
 }
 
@@ -417,9 +421,17 @@ impl World {
     // ------------------------------------------------------------------------------------------------- workers
 
     /// `term` and `epoch` are the highest that it was told before the story begins.
-    pub(crate) fn start_worker(&mut self, name: &str, node: &str, term: Option<u64>, epoch: Option<u64>) {
+    pub(crate) fn start_worker(
+        &mut self,
+        name: &str,
+        node: &str,
+        term: Option<u64>,
+        epoch: Option<u64>,
+        template: &str,
+    ) {
         let (term, epoch) = (Term(term.unwrap_or(0)), Epoch(epoch.unwrap_or(0)));
-        let worker = Worker { node: node.to_owned(), boot: 1, term, epoch, ..Worker::default() };
+        let (node, template) = (node.to_owned(), template.to_owned());
+        let worker = Worker { node, boot: 1, term, epoch, template, ..Worker::default() };
         self.workers.insert(name.to_owned(), worker);
         self.connect(name);
     }
@@ -442,6 +454,8 @@ impl World {
             epoch: worker.epoch,
             rtmp_port: 1935,
             http_port: 8080,
+            health_port: 9181,
+            template: worker.template.as_str().into(),
         };
         self.event(Event::Hello { session, hello });
         self.inventory(name, 0);
@@ -469,6 +483,11 @@ impl World {
         self.connect(name);
     }
 
+    pub(crate) fn drain_worker(&mut self, name: &str) {
+        self.workers.get_mut(name).expect("the worker is there").draining = true;
+        self.pass(Duration::from_millis(250));
+    }
+
     pub(crate) fn mute(&mut self, name: &str, mute: bool) {
         self.workers.get_mut(name).expect("the worker is there").mute = mute;
         if !mute {
@@ -479,6 +498,11 @@ impl World {
     pub(crate) fn lose_worker(&mut self, name: &str) {
         let boot = format!("{name}-{}", self.workers[name].boot).into();
         self.event(Event::WorkerLost { worker: name.into(), boot });
+    }
+
+    pub(crate) fn degrade_worker(&mut self, name: &str) {
+        let boot = format!("{name}-{}", self.workers[name].boot).into();
+        self.event(Event::WorkerDegraded { worker: name.into(), boot });
     }
 
     /// The worker closes a stream without a word.
@@ -613,7 +637,12 @@ impl World {
                 Command::Assign(assign) => {
                     let ports = match assign.source {
                         AssignedSource::Push { .. } => None,
-                        AssignedSource::Rtp { source: _, ports } => Some(ports),
+                        AssignedSource::Rtp { source, ports } => {
+                            if source.transport == RtpTransport::TcpPassive {
+                                worker.tcp.insert(assign.stream.clone());
+                            }
+                            Some(ports)
+                        }
                     };
                     self.assign(name, assign.stream, ports);
                 }
@@ -648,8 +677,28 @@ impl World {
             self.report(name, Report::BindFailed { stream, port, protocol, error, holder, own: false });
             return;
         }
+        let now = self.now;
         let worker = self.workers.get_mut(name).expect("it has just been there");
+        let former = worker.open.iter().find(|(key, had)| {
+            key.uid == stream.uid && key.epoch < stream.epoch && had.is_none() && ports.is_none()
+        });
+        let former = former.map(|(key, _)| key.clone());
         worker.open.insert(stream.clone(), ports);
+        if let Some(former) = former {
+            // Its encoder stays.
+            worker.open.remove(&former);
+            worker.closed.push((now, former.clone(), Vec::new()));
+            let said = worker.said.remove(&former).unwrap_or_default();
+            worker.said.insert(stream.clone(), said.clone());
+            let (publisher, live) = said;
+            let closed = Closed { stream: former, ports: Vec::new(), ago: Duration::ZERO };
+            self.report(name, Report::Closed(closed));
+            self.report(
+                name,
+                Report::Publisher { stream: stream.clone(), publisher, reason: Default::default() },
+            );
+            self.report(name, Report::Media { stream: stream.clone(), live });
+        }
         self.report(name, Report::Assigned { stream, ports });
     }
 
@@ -691,8 +740,9 @@ impl World {
             .map(|&port| Binding { port, protocol: Protocol::Udp, stream: None })
             .collect();
         for (stream, ports) in &worker.open {
+            let protocol = if worker.tcp.contains(stream) { Protocol::Tcp } else { Protocol::Udp };
             for port in ports.iter().flat_map(|ports| ports.numbers()) {
-                bound.push(Binding { port, protocol: Protocol::Udp, stream: Some(stream.clone()) });
+                bound.push(Binding { port, protocol, stream: Some(stream.clone()) });
             }
         }
         let closed = worker.closed.iter().map(|(at, stream, ports)| Closed {
@@ -723,14 +773,10 @@ impl World {
             .collect();
         self.event(Event::Inventory { session, inventory });
         for (stream, (publisher, live)) in said {
-            if let Some(publisher) = publisher {
-                let report = Report::Publisher {
-                    stream: stream.clone(),
-                    publisher: Some(publisher),
-                    reason: "".into(),
-                };
-                self.event(Event::Report { session, report });
-            }
+            // A worker repeats why the last one ended, too.
+            let reason = if publisher.is_some() { "" } else { "PublisherLeft" }.into();
+            let report = Report::Publisher { stream: stream.clone(), publisher, reason };
+            self.event(Event::Report { session, report });
             if live {
                 self.event(Event::Report { session, report: Report::Media { stream, live } });
             }
@@ -757,7 +803,12 @@ impl World {
             for (port, stream) in ports {
                 digest.add(port, stream);
             }
-            let beat = Beat { sequence: worker.sequence, digest: digest.value(), term: worker.term };
+            let beat = Beat {
+                sequence: worker.sequence,
+                digest: digest.value(),
+                term: worker.term,
+                draining: worker.draining,
+            };
             beats.push(Event::Beat { session, beat });
         }
         self.pending.extend(beats);

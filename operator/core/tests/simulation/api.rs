@@ -226,6 +226,11 @@ impl Api {
         self.backup = Some((self.objects.clone(), self.lease.clone()));
     }
 
+    /// The term in the Lease that was put aside.
+    pub(crate) fn backup_term(&self) -> Option<u64> {
+        self.backup.as_ref().map(|(_, lease)| lease.term)
+    }
+
     /// Goes back to what was put aside. Says what is lost by that.
     pub(crate) fn restore(&mut self) -> Option<Vec<Uid>> {
         let (objects, lease) = self.backup.clone()?;

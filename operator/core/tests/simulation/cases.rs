@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use operator_core::Config;
-use operator_core::ids::{ObjectName, PoolName, Uid};
+use operator_core::ids::{ObjectName, PoolName, SessionId, Term, Uid, WorkerName};
 use operator_core::reason::Reason;
 use operator_core::spec::RtpTransport;
 use operator_core::status::{ConditionType, Phase, StreamStatus};
+use operator_core::{Action, Config, Event, Now, State, plan};
 
 use crate::objects;
+use crate::worker::{Host, Worker};
 use crate::world::{Fate, Item, Mend, World};
 
 /// Operators and hosts with a worker each, one pool of `ports`; nothing goes wrong by itself.
@@ -271,4 +272,57 @@ fn inventory_comes_before_the_first_grant_of_a_term() {
     });
     assert_eq!((port(&world, "a"), port(&world, "b")), (Some(20000), Some(20001)));
     assert_eq!(running(&world, "a"), Some(1));
+}
+
+#[test]
+fn idle_stream_rests_under_the_next_leader_too_and_one_that_was_woken_does_not() {
+    let mut world = quiet(2, 1, (20000, 20009));
+    let mut spec = objects::spec("live/a", objects::rtp(RtpTransport::TcpPassive, false));
+    spec.release_after_idle = Some(Duration::from_millis(1500));
+    world.api.put_stream(objects::stream("a", "live", "a", 0, spec));
+    until(&mut world, "a is ready", |world| phase(world, "a") == Some(Phase::Ready));
+    until(&mut world, "a rests", |world| phase(world, "a") == Some(Phase::Idle));
+    wait(&mut world, 1);
+    let lead_the_other = |world: &mut World| {
+        let old = leader(world).unwrap();
+        world.replicas[old].paused = true;
+        until(world, "the other one leads", |world| leader(world).is_some_and(|leader| leader != old));
+        world.mend(Mend::ResumeReplica(old));
+        wait(world, 3);
+    };
+    // The other one met it when it did not rest.
+    lead_the_other(&mut world);
+    assert_eq!((phase(&world, "a"), status(&world, "a").unwrap().epoch), (Some(Phase::Idle), 1));
+
+    // It is woken under this leader, and the first one remembers that it put it to rest.
+    let mut object = world.api.objects.streams[&ObjectName::new("live", "a")].clone();
+    object.touch = Some("wake".into());
+    world.api.put_stream(object);
+    until(&mut world, "a is ready again", |world| phase(world, "a") == Some(Phase::Ready));
+    world.change_publisher_of(&Uid::from("a"));
+    until(&mut world, "a is live", |world| phase(world, "a") == Some(Phase::Live));
+    lead_the_other(&mut world);
+    assert_eq!((phase(&world, "a"), running(&world, "a")), (Some(Phase::Live), Some(2)));
+}
+
+#[test]
+fn session_that_is_refused_is_closed_though_the_lead_changes_before_the_next_plan() {
+    let mut core = State::new(Config::standalone());
+    let now = Now { mono: Duration::from_secs(1), wall_unix_ms: 1_790_000_000_000 };
+    let host = Host { name: objects::node_name(0), sockets: Default::default() };
+    let hello =
+        |boot: usize| Worker::new(boot, 0, &host.name, WorkerName::from("worker"), "pod".into()).hello(&host);
+    // The hello of the process before comes again, late.
+    for (session, boot) in [(1, 0), (2, 1), (3, 0)] {
+        core.observe(Event::Hello { session: SessionId(session), hello: hello(boot) }, now);
+    }
+    core.observe(Event::Lead { floor: Term(0) }, now);
+    let closed: Vec<u64> = plan(&mut core, now)
+        .into_iter()
+        .filter_map(|action| match action {
+            Action::CloseSession { session, why: _ } => Some(session.0),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(closed, [1, 3]);
 }

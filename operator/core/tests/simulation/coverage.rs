@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use operator_core::event::{Listed, Report, WriteOutcome};
-use operator_core::ids::Uid;
+use operator_core::event::{Closed, Listed, Report, WriteOutcome};
+use operator_core::ids::{SessionId, StreamRef, Uid};
 use operator_core::status::Phase;
 use operator_core::{Event, LeaseState, State};
 
@@ -42,6 +42,7 @@ pub(crate) enum Kind {
     Scan,
     ShardStuck,
     SessionClosed,
+    WorkerDegraded,
     WorkerLost,
     Lead,
     TermRecorded,
@@ -49,7 +50,8 @@ pub(crate) enum Kind {
     Tick,
 }
 
-const KINDS: [Kind; 36] = [
+/// All of them.
+pub(crate) const KINDS: [Kind; 37] = [
     Kind::StreamSeen,
     Kind::StreamGone,
     Kind::PoolSeen,
@@ -81,6 +83,7 @@ const KINDS: [Kind; 36] = [
     Kind::Scan,
     Kind::ShardStuck,
     Kind::SessionClosed,
+    Kind::WorkerDegraded,
     Kind::WorkerLost,
     Kind::Lead,
     Kind::TermRecorded,
@@ -90,6 +93,14 @@ const KINDS: [Kind; 36] = [
 
 const PHASES: usize = Phase::ALL.len();
 const LEASES: usize = LeaseState::ALL.len();
+
+/// An event of a kind that meets a stream in a state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pair {
+    pub(crate) kind: Kind,
+    pub(crate) lease: LeaseState,
+    pub(crate) phase: Phase,
+}
 
 /// Counts by kind, lease state and phase.
 #[derive(Clone, Debug)]
@@ -104,22 +115,34 @@ impl Default for Coverage {
 }
 
 impl Coverage {
-    /// Counts an event that is about to be observed by a leader.
+    /// Counts an event that is about to be observed by a leader. `write_of` is the stream of a write that it follows.
     pub(crate) fn count(&mut self, event: &Event, core: &State, write_of: Option<&Uid>) {
-        let (kind, uid) = kind(event, write_of);
-        match uid {
-            Some(uid) => {
-                // What is not known as a stream is a new one, or a claim that outlived it.
+        let (kind, about) = kind(event, write_of);
+        match about {
+            // What is not known as a stream is a new one, or a claim that outlived it.
+            About::Stream(uid) => {
                 if let Some((lease, phase)) = core.stream_state(uid) {
                     self.hit(kind, lease, phase);
                 }
             }
-            None => {
+            // Of a stream that has moved, its former worker speaks of the former lease.
+            About::Lease(session, stream) => {
+                if let Some((lease, phase)) = core.reported_state(session, stream) {
+                    self.hit(kind, lease, phase);
+                }
+            }
+            About::All => {
                 for (lease, phase) in core.stream_states() {
                     self.hit(kind, lease, phase);
                 }
             }
+            About::Nothing => {}
         }
+    }
+
+    /// How often such an event has met such a stream.
+    pub(crate) fn hits(&self, kind: Kind, lease: LeaseState, phase: Phase) -> u64 {
+        self.counts[index(kind, lease, phase)]
     }
 
     fn hit(&mut self, kind: Kind, lease: LeaseState, phase: Phase) {
@@ -149,6 +172,16 @@ impl Coverage {
         wrong
     }
 
+    /// Pairs that were hit less than `least` times, and that are not said to be unreachable.
+    pub(crate) fn below(&self, unreachable: &str, least: u64) -> Vec<Pair> {
+        let unreachable = parse(unreachable);
+        let is_reachable = |pair: &Pair| !unreachable.iter().any(|pattern| pattern.matches(&pair.name()));
+        Pair::all()
+            .filter(|pair| self.hits(pair.kind, pair.lease, pair.phase) < least)
+            .filter(is_reachable)
+            .collect()
+    }
+
     /// A table for people.
     pub(crate) fn table(&self) -> String {
         let mut rows: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -163,14 +196,26 @@ impl Coverage {
     }
 
     fn all(&self) -> impl Iterator<Item = ([String; 3], u64)> + '_ {
-        KINDS.into_iter().flat_map(move |kind| {
-            LeaseState::ALL.into_iter().flat_map(move |lease| {
-                Phase::ALL.into_iter().map(move |phase| {
-                    let name = [format!("{kind:?}"), format!("{lease:?}"), format!("{phase:?}")];
-                    (name, self.counts[index(kind, lease, phase)])
-                })
-            })
+        Pair::all().map(|pair| (pair.name(), self.hits(pair.kind, pair.lease, pair.phase)))
+    }
+}
+
+impl Pair {
+    fn all() -> impl Iterator<Item = Pair> {
+        KINDS.into_iter().flat_map(|kind| {
+            LeaseState::ALL
+                .into_iter()
+                .flat_map(move |lease| Phase::ALL.into_iter().map(move |phase| Pair { kind, lease, phase }))
         })
+    }
+
+    pub(crate) fn name(&self) -> [String; 3] {
+        [format!("{:?}", self.kind), format!("{:?}", self.lease), format!("{:?}", self.phase)]
+    }
+
+    /// As it was printed: its three names.
+    pub(crate) fn parse(text: &str) -> Option<Pair> {
+        Pair::all().find(|pair| pair.name().join(" ") == text)
     }
 }
 
@@ -202,51 +247,83 @@ fn index(kind: Kind, lease: LeaseState, phase: Phase) -> usize {
     (kind as usize * LEASES + lease) * PHASES + phase
 }
 
-/// Its kind, and the stream that it is about if it is about one.
-fn kind<'a>(event: &'a Event, write_of: Option<&'a Uid>) -> (Kind, Option<&'a Uid>) {
+/// What an event may change.
+enum About<'a> {
+    /// A stream.
+    Stream(&'a Uid),
+    /// A lease, by the word of a worker.
+    Lease(SessionId, &'a StreamRef),
+    /// Any stream.
+    All,
+    /// The end of a pool's write, or of a write of an earlier lead: of no stream.
+    Nothing,
+}
+
+/// Its kind, and what it is about.
+fn kind<'a>(event: &'a Event, write_of: Option<&'a Uid>) -> (Kind, About<'a>) {
     match event {
-        Event::StreamSeen(object) => (Kind::StreamSeen, Some(&object.uid)),
-        Event::StreamGone { uid } => (Kind::StreamGone, Some(uid)),
-        Event::PoolSeen(_) => (Kind::PoolSeen, None),
-        Event::PoolGone { .. } => (Kind::PoolGone, None),
-        Event::NodeSeen(_) => (Kind::NodeSeen, None),
-        Event::NodeGone { .. } => (Kind::NodeGone, None),
-        Event::SecretSeen { .. } => (Kind::SecretSeen, None),
-        Event::SecretGone { .. } => (Kind::SecretGone, None),
-        Event::Listed(Listed::Streams { .. }) => (Kind::ListedStreams, None),
-        Event::Listed(Listed::Pools { .. }) => (Kind::ListedPools, None),
-        Event::Listed(Listed::Nodes { .. }) => (Kind::ListedNodes, None),
-        Event::Listed(Listed::Secrets { .. }) => (Kind::ListedSecrets, None),
-        Event::Confirmed { uid, found: Some(_) } => (Kind::ConfirmedFound, Some(uid)),
-        Event::Confirmed { uid, found: None } => (Kind::ConfirmedNotFound, Some(uid)),
-        Event::AbsenceConfirmed => (Kind::AbsenceConfirmed, None),
+        Event::StreamSeen(object) => (Kind::StreamSeen, About::Stream(&object.uid)),
+        Event::StreamGone { uid } => (Kind::StreamGone, About::Stream(uid)),
+        Event::PoolSeen(_) => (Kind::PoolSeen, About::All),
+        Event::PoolGone { .. } => (Kind::PoolGone, About::All),
+        Event::NodeSeen(_) => (Kind::NodeSeen, About::All),
+        Event::NodeGone { .. } => (Kind::NodeGone, About::All),
+        Event::SecretSeen { .. } => (Kind::SecretSeen, About::All),
+        Event::SecretGone { .. } => (Kind::SecretGone, About::All),
+        Event::Listed(Listed::Streams { .. }) => (Kind::ListedStreams, About::All),
+        Event::Listed(Listed::Pools { .. }) => (Kind::ListedPools, About::All),
+        Event::Listed(Listed::Nodes { .. }) => (Kind::ListedNodes, About::All),
+        Event::Listed(Listed::Secrets { .. }) => (Kind::ListedSecrets, About::All),
+        Event::Confirmed { uid, found: Some(_) } => (Kind::ConfirmedFound, About::Stream(uid)),
+        Event::Confirmed { uid, found: None } => (Kind::ConfirmedNotFound, About::Stream(uid)),
+        Event::AbsenceConfirmed => (Kind::AbsenceConfirmed, About::All),
         Event::Write { id: _, outcome } => {
-            let kind = match outcome {
-                WriteOutcome::Written { .. } => Kind::Written,
-                WriteOutcome::Conflict => Kind::Conflict,
-                WriteOutcome::Refused { .. } => Kind::Refused,
-                WriteOutcome::NotFound => Kind::NotFound,
-                WriteOutcome::Unknown => Kind::Unknown,
-            };
-            (kind, write_of)
+            (outcome_kind(outcome), write_of.map_or(About::Nothing, About::Stream))
         }
-        Event::Hello { .. } => (Kind::Hello, None),
-        Event::Inventory { .. } => (Kind::Inventory, None),
-        Event::Beat { .. } => (Kind::Beat, None),
-        Event::Report { session: _, report } => match report {
-            Report::Assigned { stream, .. } => (Kind::Assigned, Some(&stream.uid)),
-            Report::BindFailed { stream, .. } => (Kind::BindFailed, Some(&stream.uid)),
-            Report::Closed(closed) => (Kind::Closed, Some(&closed.stream.uid)),
-            Report::Publisher { stream, .. } => (Kind::Publisher, Some(&stream.uid)),
-            Report::Media { stream, .. } => (Kind::Media, Some(&stream.uid)),
-            Report::Scan { .. } => (Kind::Scan, None),
-            Report::ShardStuck { .. } => (Kind::ShardStuck, None),
-        },
-        Event::SessionClosed { .. } => (Kind::SessionClosed, None),
-        Event::WorkerLost { .. } => (Kind::WorkerLost, None),
-        Event::Lead { .. } => (Kind::Lead, None),
-        Event::TermRecorded { .. } => (Kind::TermRecorded, None),
-        Event::Demoted => (Kind::Demoted, None),
-        Event::Tick => (Kind::Tick, None),
+        Event::Hello { .. } => (Kind::Hello, About::All),
+        Event::Inventory { .. } => (Kind::Inventory, About::All),
+        Event::Beat { .. } => (Kind::Beat, About::All),
+        Event::Report { session, report } => {
+            let about = match report {
+                Report::Assigned { stream, .. }
+                | Report::BindFailed { stream, .. }
+                | Report::Closed(Closed { stream, .. })
+                | Report::Publisher { stream, .. }
+                | Report::Media { stream, .. } => About::Lease(*session, stream),
+                Report::Scan { .. } | Report::ShardStuck { .. } => About::All,
+            };
+            (report_kind(report), about)
+        }
+        Event::SessionClosed { .. } => (Kind::SessionClosed, About::All),
+        Event::WorkerDegraded { .. } => (Kind::WorkerDegraded, About::All),
+        Event::WorkerLost { .. } => (Kind::WorkerLost, About::All),
+        Event::Lead { .. } => (Kind::Lead, About::All),
+        Event::TermRecorded { .. } => (Kind::TermRecorded, About::All),
+        Event::Demoted => (Kind::Demoted, About::All),
+        Event::Tick => (Kind::Tick, About::All),
+    }
+}
+
+/// The kind of the end of a write.
+pub(crate) fn outcome_kind(outcome: &WriteOutcome) -> Kind {
+    match outcome {
+        WriteOutcome::Written { .. } => Kind::Written,
+        WriteOutcome::Conflict => Kind::Conflict,
+        WriteOutcome::Refused { .. } => Kind::Refused,
+        WriteOutcome::NotFound => Kind::NotFound,
+        WriteOutcome::Unknown => Kind::Unknown,
+    }
+}
+
+/// The kind of a worker's word.
+pub(crate) fn report_kind(report: &Report) -> Kind {
+    match report {
+        Report::Assigned { .. } => Kind::Assigned,
+        Report::BindFailed { .. } => Kind::BindFailed,
+        Report::Closed(_) => Kind::Closed,
+        Report::Publisher { .. } => Kind::Publisher,
+        Report::Media { .. } => Kind::Media,
+        Report::Scan { .. } => Kind::Scan,
+        Report::ShardStuck { .. } => Kind::ShardStuck,
     }
 }

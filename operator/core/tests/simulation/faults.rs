@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use operator_core::Event;
 use operator_core::event::Report;
 use operator_core::ids::{ObjectName, PoolName, Protocol, StreamRef, WorkerName};
 use operator_core::reason::Reason;
 use operator_core::spec::{PoolObject, PoolSpec, Refusal, RtpTransport, StreamObject, StreamSpec};
+use operator_core::status::Phase;
+use operator_core::{Event, LeaseState};
 
 use crate::api::Kind;
 use crate::objects;
+use crate::poke::Target;
 use crate::worker::{Socket, Worker};
 use crate::world::{Fate, Item, Mend, World};
 
@@ -35,7 +37,43 @@ pub(crate) struct Faults {
     /// Objects made so far, for UIDs.
     made: u64,
     pub(crate) restores: u64,
+    backups: u64,
+    /// There is one backup only.
+    pub(crate) keeps_backup: bool,
+    /// This run is about restores.
+    pub(crate) relapsing: bool,
+    /// The API is down until then.
+    down_until: Duration,
+    /// A worker that nobody can reach since the API was restored.
+    pub(crate) away: Option<usize>,
+    /// Another one, which nobody could reach before that, and which knows a term between.
+    early: Option<usize>,
+    /// A stream that is taken off its worker when the leader is to change.
+    pub(crate) midway: Option<operator_core::ids::Uid>,
+    /// How often something happened to streams in each state.
+    pub(crate) poked: BTreeMap<(LeaseState, Phase), u32>,
+    /// How often a moment of such a stream was crowded, and whether it is that now.
+    pub(crate) crowded: BTreeMap<(LeaseState, Phase), u32>,
+    pub(crate) crowding: bool,
+    /// Fewer processes end and the API is seldom down.
+    milder: bool,
+    /// Little else happens until then, and no moment is crowded.
+    pub(crate) quiet_until: Duration,
+    pub(crate) uncrowded_until: Duration,
+    /// What is done before the worker that is away comes back, and when.
+    pub(crate) raise: crate::raise::Stage,
+    /// How the next leader is to be frozen.
+    pub(crate) nap: Option<crate::nap::Plan>,
+    /// The one that is, and its stream as it has it.
+    pub(crate) napping: Option<(crate::nap::Nap, Target)>,
+    /// A stream that rests before its claim is on record, and is read.
+    pub(crate) resting: Option<operator_core::ids::Uid>,
+    /// What the next list of streams lacks.
+    pub(crate) lacks: Option<operator_core::ids::Uid>,
 }
+
+/// The end of faults is not to bring the API back before a leader of before has given up.
+const RESTORES_END: Duration = Duration::from_secs(35);
 
 const NAMES: [&str; 8] = ["cam-0", "cam-1", "cam-2", "cam-3", "cam-4", "cam-5", "cam-6", "cam-7"];
 const SPACES: [&str; 2] = ["east", "west"];
@@ -61,6 +99,49 @@ impl World {
         self.faults.cooldown =
             [None, Some(100), Some(1000), Some(2500)][self.rng.below(4)].map(Duration::from_millis);
         self.make_pool("main");
+        if self.rng.chance(36) {
+            self.relapse_run();
+        } else if self.rng.chance(31) {
+            // Leaders change a few times between the only backup and its restore.
+            self.faults.keeps_backup = true;
+            for (low, high, mend) in [
+                (500, 700, Mend::Tidy),
+                (900, 1100, Mend::RestSome),
+                (1500, 1800, Mend::BackUp),
+                (1900, 2500, Mend::ChangeLeader),
+                (2600, 3500, Mend::ChangeLeader),
+                (3600, 4500, Mend::ChangeLeader),
+                (4600, 5500, Mend::ChangeLeader),
+            ] {
+                self.after(low, high, Item::Mend(mend));
+            }
+            self.after(5600, 7500, Item::Mend(Mend::BlackOut));
+            if self.rng.chance(92) {
+                self.after(1900, 2300, Item::Mend(Mend::MoveAll));
+                self.after(2700, 3300, Item::Mend(Mend::PartEarly));
+            }
+        } else if self.rng.chance(82) {
+            self.faults.keeps_backup = true;
+            self.nap_later(1000, 2500);
+        } else if self.rng.chance(80) {
+            // All that runs is moved between a backup and its restore.
+            self.faults.milder = true;
+            self.faults.keeps_backup = true;
+            for (low, high) in [(1000, 3000), (10_000, 12_000)] {
+                let at = self.rng.ms(low, high);
+                self.at(at, Item::Mend(Mend::RestSome));
+                for (low, high, mend) in [
+                    (500, 600, Mend::BackUp),
+                    (610, 800, Mend::MoveAll),
+                    (1050, 1150, Mend::SlowDials),
+                    (1200, 1350, Mend::MoveAgain),
+                    (1500, 1900, Mend::Restore),
+                ] {
+                    let at = at + self.rng.ms(low, high);
+                    self.at(at, Item::Mend(mend));
+                }
+            }
+        }
         for _ in 0..4 {
             self.make_stream();
         }
@@ -96,7 +177,14 @@ impl World {
             return;
         }
         self.after(5, 110, Item::Chaos);
-        match self.rng.below(100) {
+        let what = self.rng.below(100);
+        // Where all is to be moved and restored, enough must run.
+        let harsh = self.faults.milder && matches!(what, 24..34 | 72..80 | 84..96) && self.rng.chance(70);
+        let quiet = self.now < self.faults.quiet_until && self.rng.chance(85);
+        if harsh || quiet || self.is_napping() || self.is_raising() {
+            return;
+        }
+        match what {
             0..12 => self.make_stream(),
             12..24 => self.edit_stream(),
             24..34 => self.delete_stream(),
@@ -111,8 +199,8 @@ impl World {
             75..78 => self.break_a_watch(),
             78..79 => self.outage(),
             79..80 => self.slow_down(),
-            80..82 => self.back_up_or_restore(),
-            82..85 => self.pause_replica(),
+            80..84 => self.back_up_or_restore(),
+            84..85 => self.pause_replica(),
             85..87 => self.crash_replica(),
             87..91 => self.pause_worker(),
             91..95 => self.crash_worker(),
@@ -131,7 +219,7 @@ impl World {
         format!("u{}", self.faults.made)
     }
 
-    fn make_stream(&mut self) {
+    pub(crate) fn make_stream(&mut self) {
         let (space, name) = (SPACES[self.rng.below(2)], NAMES[self.rng.below(NAMES.len())]);
         if self.api.up && !self.api.objects.streams.contains_key(&ObjectName::new(space, name)) {
             self.make_stream_named(space, name);
@@ -150,6 +238,21 @@ impl World {
         self.api.put_stream(objects::stream(&uid, space, name, created, spec));
     }
 
+    /// A stream of the same path, made by an API server whose clock is behind. It does not stay.
+    pub(crate) fn make_older_stream(&mut self, like: &ObjectName, path: &str, created_unix_ms: u64) {
+        let names = ["old-0", "old-1", "old-2"].map(|name| ObjectName::new(like.namespace.clone(), name));
+        let free = names.into_iter().find(|name| !self.api.objects.streams.contains_key(name));
+        let Some(name) = free.filter(|_| self.api.up) else { return };
+        let source = self.source();
+        let spec = objects::spec(path, source);
+        // Of one second, the lower UID.
+        let uid = format!("o{}", self.uid());
+        self.truth.paths.insert(operator_core::ids::Uid::from(uid.as_str()), path.to_owned());
+        let created = created_unix_ms.saturating_sub(1000);
+        self.api.put_stream(objects::stream(&uid, &like.namespace, &name.name, created, spec));
+        self.after(100, 2500, Item::Mend(Mend::Finalizer(name, uid.as_str().into())));
+    }
+
     fn source(&mut self) -> operator_core::spec::Source {
         match self.rng.below(4) {
             0 => objects::push(),
@@ -162,7 +265,11 @@ impl World {
     /// Fields that may be edited.
     fn decorate(&mut self, spec: &mut StreamSpec) {
         spec.pool = self.rng.chance(15).then(|| PoolName::from(POOLS[self.rng.below(3)]));
-        spec.release_after_idle = self.rng.chance(15).then(|| Duration::from_millis(1500));
+        spec.release_after_idle = match self.rng.below(20) {
+            0..3 => Some(Duration::from_millis(1500)),
+            3 => Some(self.rng.ms(30, 150)),
+            _ => None,
+        };
         spec.ttl_after_idle = self.rng.chance(4).then(|| Duration::from_secs(4));
         if self.rng.chance(10) {
             let zone = format!("z{}", self.rng.below(3));
@@ -262,10 +369,63 @@ impl World {
         spec
     }
 
-    fn make_pool(&mut self, name: &str) {
+    pub(crate) fn make_pool(&mut self, name: &str) {
         let (uid, spec) = (self.uid(), self.pool_spec());
         let created = self.now.as_secs() * 1000;
         self.api.put_pool(objects::pool(&uid, name, created, spec));
+    }
+
+    /// People see to it that streams can run: nodes are fit and have workers, there is one large pool, and more streams.
+    pub(crate) fn tidy(&mut self) {
+        if !self.api.up {
+            return;
+        }
+        let spared = [self.faults.away, self.faults.early].into_iter().flatten();
+        let spared: Vec<usize> = spared.map(|worker| self.workers[worker].host).collect();
+        for replica in 0..self.replicas.len() {
+            self.mend(Mend::StartReplica(replica));
+            self.mend(Mend::ResumeReplica(replica));
+        }
+        self.faults.partitions.retain(|(host, _), _| spared.contains(host));
+        for host in 0..self.hosts.len() {
+            self.api.put_node(objects::node(host));
+            let here = self.workers.iter().rev().find(|worker| worker.alive && worker.host == host);
+            match here.map(|worker| (worker.index, worker.paused)) {
+                Some((worker, true)) => self.mend(Mend::ResumeWorker(worker)),
+                Some((_, false)) => {}
+                None => {
+                    let name = format!("worker-{host}-{}", self.workers.len());
+                    let pod_uid = format!("pod-{host}-{}", self.workers.len());
+                    self.start_worker(host, &name, &pod_uid);
+                }
+            }
+        }
+        let name = PoolName::from("main");
+        for other in
+            self.api.objects.pools.keys().filter(|other| **other != name).cloned().collect::<Vec<_>>()
+        {
+            self.api.remove_pool(&other);
+        }
+        if !self.api.objects.pools.contains_key(&name) {
+            self.make_pool("main");
+        }
+        let cooldown = self.pool_spec().cooldown;
+        let mut pool = self.api.objects.pools[&name].clone();
+        pool.generation += 1;
+        pool.spec = Ok(Arc::new(objects::pool_spec(RANGES[2], &[], cooldown)));
+        self.api.put_pool(pool);
+        for _ in 0..4 {
+            self.make_stream();
+        }
+        for mut object in self.api.objects.streams.values().cloned().collect::<Vec<_>>() {
+            let Ok(spec) = &object.spec else { continue };
+            let mut spec = (**spec).clone();
+            spec.pool = None;
+            spec.node_selector = BTreeMap::new();
+            object.generation += 1;
+            object.spec = Ok(Arc::new(spec));
+            self.api.put_stream(object);
+        }
     }
 
     fn edit_pool(&mut self) {
@@ -381,9 +541,15 @@ impl World {
     }
 
     fn outage(&mut self) {
-        self.api.up = false;
         self.note(|| "api is down".into());
-        self.after(100, 6000, Item::Mend(Mend::ApiUp));
+        self.take_down(100, 6000);
+    }
+
+    fn take_down(&mut self, low: u64, high: u64) {
+        self.api.up = false;
+        let until = (self.now + self.rng.ms(low, high)).max(self.faults.down_until);
+        self.faults.down_until = until;
+        self.at(until, Item::Mend(Mend::ApiUp));
     }
 
     fn slow_down(&mut self) {
@@ -392,10 +558,19 @@ impl World {
 
     fn back_up_or_restore(&mut self) {
         if self.rng.chance(70) {
-            return self.api.back_up();
+            // Seldom enough that leaders change in between.
+            if !self.faults.keeps_backup && (self.faults.backups == 0 || self.rng.chance(40)) {
+                self.faults.backups += 1;
+                self.api.back_up();
+            }
+            return;
         }
         // The API server is away longer than a leader holds on to a Lease that it can't renew.
-        if self.rng.chance(70) || self.replicas.iter().any(|replica| replica.paused) {
+        if self.now > RESTORES_END
+            || self.faults.keeps_backup
+            || self.faults.restores >= 2
+            || self.replicas.iter().any(|replica| replica.paused)
+        {
             return;
         }
         self.restore();
@@ -403,17 +578,215 @@ impl World {
 
     /// The API goes back to its backup.
     pub(crate) fn restore(&mut self) {
+        self.restore_for(5000, 6000);
+    }
+
+    /// As long as it is down, a leader of before gives up.
+    pub(crate) fn restore_for(&mut self, low: u64, high: u64) {
         if let Some(lost) = self.api.restore() {
             self.note(|| format!("api is restored from backup, without {lost:?}"));
             self.faults.restores += 1;
             self.truth.restored(&lost);
-            self.api.up = false;
-            self.after(5000, 6000, Item::Mend(Mend::ApiUp));
+            self.take_down(low, high);
             // Every connection to it broke.
             for replica in 0..self.replicas.len() {
                 for kind in Kind::ALL {
                     self.relist(replica, kind, None);
                 }
+            }
+        }
+    }
+
+    /// The API is restored while one worker can be reached by nobody.
+    fn restore_the_moved(&mut self) {
+        if self.now > RESTORES_END || self.replicas.iter().any(|replica| replica.paused) {
+            return;
+        }
+        let alive = self.workers.iter().filter(|worker| worker.alive && !worker.paused);
+        let away = alive.min_by_key(|worker| (worker.running.len(), worker.index)).map(|worker| worker.index);
+        if let Some(worker) = away {
+            self.part(worker, 8000, 12_000);
+        }
+        self.faults.away = away;
+        if self.rng.chance(50) {
+            self.restore_for(300, 800);
+            for replica in 0..self.replicas.len() {
+                self.crash(replica, 400, 1300);
+            }
+        } else {
+            self.restore_for(3300, 3900);
+        }
+        // All that is read and written anew takes its time.
+        self.faults.slow_until = self.faults.down_until + Duration::from_millis(2500);
+        self.faults.quiet_until = self.faults.slow_until;
+        self.at(self.faults.down_until, Item::Mend(Mend::EditTheAway));
+    }
+
+    fn part_early(&mut self) {
+        let alive = self.workers.iter().filter(|worker| worker.alive && !worker.paused);
+        let early =
+            alive.max_by_key(|worker| (worker.running.len(), worker.index)).map(|worker| worker.index);
+        if let Some(early) = early {
+            self.note(|| format!("worker {early} can't be reached"));
+            self.faults.early = Some(early);
+            self.part(early, 15_000, 20_000);
+        }
+    }
+
+    /// A worker can be reached by nobody for a while.
+    pub(crate) fn part(&mut self, worker: usize, low: u64, high: u64) {
+        for replica in 0..self.replicas.len() {
+            let until = self.now + self.rng.ms(low, high);
+            self.faults.partitions.insert((self.workers[worker].host, replica), until);
+            if let Some(&link) = self.workers[worker].links.get(&replica) {
+                self.cut(link);
+            }
+        }
+    }
+
+    /// Workers open new sessions with those who don't lead: the hello is heard, what follows is on its way for long.
+    fn dial_all_slowly(&mut self) {
+        let running: Vec<usize> =
+            self.workers.iter().filter(|worker| worker.alive && !worker.paused).map(|w| w.index).collect();
+        for worker in running {
+            for replica in 0..self.replicas.len() {
+                let waiting = self.replicas[replica].alive && !self.replicas[replica].leading;
+                let link = self.workers[worker].links.get(&replica).copied();
+                let Some(link) = link.filter(|_| waiting && self.rng.chance(60)) else { continue };
+                self.links[link].worker_open = false;
+                self.workers[worker].links.remove(&replica);
+                self.after(0, 200, Item::OperatorClose { link });
+                self.dial_slowly(worker, replica);
+            }
+        }
+    }
+
+    /// Some streams rest or are paused.
+    fn rest_some(&mut self) {
+        self.faults.uncrowded_until = self.now + Duration::from_millis(1900);
+        self.faults.quiet_until = self.now + Duration::from_millis(1900);
+        for _ in 0..4 {
+            self.make_stream();
+        }
+        for target in self.targets() {
+            match self.rng.below(10) {
+                0..5 => self.rest(&target, false),
+                5 => self.change_spec(&target, |spec| spec.paused = true),
+                _ => {}
+            }
+        }
+    }
+
+    /// What runs is told again at the same epoch, stopped, or loses its sockets.
+    fn move_again(&mut self) {
+        for target in self.targets() {
+            match self.rng.below(9) {
+                0..3 => self.change_spec(&target, |spec| spec.publish = objects::publish(None, 8)),
+                3 => self.unwish(&target),
+                4 => self.rebind(&target),
+                _ => {}
+            }
+        }
+    }
+
+    /// All streams, as the leader has them.
+    pub(crate) fn targets(&self) -> Vec<Target> {
+        let leader = self.replicas.iter().position(|replica| replica.leading);
+        leader.map(|leader| self.targets_of(leader)).unwrap_or_default()
+    }
+
+    /// All streams, as one who leads has them.
+    pub(crate) fn targets_of(&self, replica: usize) -> Vec<Target> {
+        let core = &self.replicas[replica].core;
+        let target = |stream: operator_core::StreamView<'_>| {
+            let (lease, phase) = core.stream_state(stream.uid)?;
+            Some(Target { replica, uid: stream.uid.clone(), name: stream.name.clone(), lease, phase })
+        };
+        core.streams().filter_map(target).collect()
+    }
+
+    /// Everybody's ports or rules are made anew, and what rests is woken.
+    fn move_all(&mut self) {
+        if !self.api.up {
+            return;
+        }
+        // What is made now is lost in the restore.
+        for _ in 0..2 {
+            self.make_stream();
+        }
+        let streams: Vec<StreamObject> = self.api.objects.streams.values().cloned().collect();
+        for mut object in streams.into_iter().filter(|object| !object.deleting) {
+            let Ok(spec) = &object.spec else { continue };
+            let mut spec = (**spec).clone();
+            spec.paused = false;
+            spec.release_after_idle = None;
+            if let operator_core::spec::Source::Rtp(source) = &mut spec.source {
+                source.rtcp = !source.rtcp;
+            } else if self.rng.chance(50) {
+                spec.node_selector = BTreeMap::from([("zone".into(), "z1".into())]);
+            }
+            object.generation += 1;
+            object.spec = Ok(Arc::new(spec));
+            self.api.put_stream(object);
+        }
+    }
+
+    /// The API is restored, and all that was up is started again but one worker: it runs on, can't be reached for a while,
+    /// and knows a later term than those that begin.
+    fn black_out(&mut self) {
+        let alive = self.workers.iter().filter(|worker| worker.alive && !worker.paused);
+        let away = alive.max_by_key(|worker| (worker.term, worker.index)).map(|worker| worker.index);
+        let floor = self.api.backup_term().unwrap_or(u64::MAX - 2);
+        let Some(away) = away.filter(|&away| self.workers[away].term.0 >= floor + 2) else {
+            return self.after(300, 900, Item::Mend(Mend::BlackOut));
+        };
+        if self.now > RESTORES_END {
+            return;
+        }
+        let lost = self.api.restore().unwrap_or_default();
+        self.note(|| format!("all is started again but worker {away}; the API lost {lost:?}"));
+        self.faults.restores += 1;
+        self.faults.away = Some(away);
+        self.faults.poked.clear();
+        self.truth.restored(&lost);
+        self.take_down(300, 800);
+        self.at(self.faults.down_until, Item::Mend(Mend::EditTheAway));
+        for worker in 0..self.workers.len() {
+            if self.workers[worker].alive && worker != away && self.faults.early != Some(worker) {
+                let host = self.workers[worker].host;
+                let (name, pod_uid) =
+                    (self.workers[worker].name.to_string(), self.workers[worker].pod_uid.to_string());
+                self.workers[worker].paused = false;
+                self.kill_worker(worker);
+                let (low, high) = if self.faults.early.is_some() { (1500, 4000) } else { (300, 1500) };
+                self.after(low, high, Item::Mend(Mend::StartWorker { host, name, pod_uid }));
+            }
+        }
+        self.faults.slow_until = self.faults.down_until + Duration::from_millis(2500);
+        if let Some(early) = self.faults.early.take() {
+            let until = self.now + self.rng.ms(600, 1500);
+            for replica in 0..self.replicas.len() {
+                self.faults.partitions.insert((self.workers[early].host, replica), until);
+            }
+        }
+        let host = self.workers[away].host;
+        let until = self.now + self.rng.ms(8000, 14_000);
+        for replica in 0..self.replicas.len() {
+            self.faults.partitions.insert((host, replica), until);
+            self.crash(replica, 400, 1300);
+        }
+        self.after(7000, 9000, Item::Mend(Mend::BlackOut));
+    }
+
+    /// People change streams that a worker runs which nobody can reach.
+    fn edit_the_away(&mut self) {
+        let Some(away) = self.faults.away else { return };
+        let running: Vec<_> = self.workers[away].running.keys().cloned().collect();
+        for uid in running {
+            let name = self.api.objects.streams.values().find(|object| object.uid == uid);
+            let Some(name) = name.map(|object| object.name.clone()) else { continue };
+            if self.rng.chance(70) {
+                self.unwish_later(&uid, &name);
             }
         }
     }
@@ -431,6 +804,15 @@ impl World {
 
     fn crash_replica(&mut self) {
         let replica = self.rng.below(self.replicas.len());
+        self.crash(replica, 100, 5000);
+    }
+
+    fn crash(&mut self, replica: usize, low: u64, high: u64) {
+        self.crash_slowly(replica, (0, 300), (low, high));
+    }
+
+    /// Workers notice it some time after; then it starts again.
+    pub(crate) fn crash_slowly(&mut self, replica: usize, noticed: (u64, u64), started: (u64, u64)) {
         if !self.replicas[replica].alive {
             return;
         }
@@ -438,16 +820,22 @@ impl World {
         self.replicas[replica].alive = false;
         for link in 0..self.links.len() {
             if self.links[link].replica == replica && self.links[link].worker_open {
-                self.after(0, 300, Item::WorkerClose { link });
+                self.after(noticed.0, noticed.1, Item::WorkerClose { link });
             }
         }
-        self.after(100, 5000, Item::Mend(Mend::StartReplica(replica)));
+        self.after(started.0, started.1, Item::Mend(Mend::StartReplica(replica)));
     }
 
     fn any_worker(&mut self) -> Option<usize> {
+        let running = self.workers.iter().filter(|worker| worker.alive && !worker.paused);
         let alive: Vec<usize> =
-            self.workers.iter().filter(|worker| worker.alive && !worker.paused).map(|w| w.index).collect();
+            running.map(|worker| worker.index).filter(|worker| !self.is_spared(*worker)).collect();
         self.rng.pick(&alive).copied()
+    }
+
+    /// It is to come back later.
+    fn is_spared(&self, worker: usize) -> bool {
+        [self.faults.away, self.faults.early].contains(&Some(worker))
     }
 
     fn pause_worker(&mut self) {
@@ -505,7 +893,7 @@ impl World {
         }
     }
 
-    fn tell_lost(&mut self, worker: usize) {
+    pub(crate) fn tell_lost(&mut self, worker: usize) {
         for replica in 0..self.replicas.len() {
             let incarnation = self.replicas[replica].incarnation;
             let (worker, boot) = (self.workers[worker].name.clone(), self.workers[worker].boot.clone());
@@ -560,7 +948,8 @@ impl World {
     pub(crate) fn mend(&mut self, mend: Mend) {
         self.note(|| format!("{mend:?}"));
         match mend {
-            Mend::ApiUp => self.api.up = true,
+            // The end of one outage may fall into another.
+            Mend::ApiUp => self.api.up |= self.now >= self.faults.down_until,
             Mend::ResumeReplica(replica) => {
                 self.replicas[replica].paused = false;
                 for item in std::mem::take(&mut self.replicas[replica].backlog) {
@@ -579,6 +968,11 @@ impl World {
                 }
             }
             Mend::StartWorker { host, name, pod_uid } => {
+                // A container is started again when its process is gone, be it by force.
+                let former = self.workers.iter().filter(|it| it.alive && it.pod_uid[..] == *pod_uid);
+                for worker in former.map(|it| it.index).collect::<Vec<_>>() {
+                    self.kill_worker(worker);
+                }
                 if !self.workers.iter().any(|worker| worker.alive && !worker.paused && worker.host == host) {
                     self.start_worker(host, &name, &pod_uid);
                 }
@@ -590,10 +984,53 @@ impl World {
             }
             Mend::Finalizer(name, uid) => {
                 if self.api.objects.streams.get(&name).is_some_and(|object| object.uid == uid) {
+                    self.truth.user_deleted.insert(uid);
                     self.api.remove_stream(&name);
                 }
             }
+            Mend::Publish(uid) => self.publish(&uid),
+            Mend::Blurt(worker, uid) => self.blurt(worker, &uid),
+            Mend::Unwish(uid, name) => {
+                if !self.faults.calm {
+                    self.unwish_later(&uid, &name);
+                }
+            }
+            Mend::ChangeLeader => {
+                let leader = self.replicas.iter().position(|replica| replica.leading && !replica.paused);
+                if let Some(replica) = leader.filter(|_| !self.faults.calm) {
+                    let incarnation = self.replicas[replica].incarnation;
+                    self.at(self.now, Item::Demote { replica, incarnation });
+                }
+            }
+            Mend::RestSome => self.rest_some(),
+            Mend::MoveAll => self.move_all(),
+            Mend::PartEarly => self.part_early(),
+            Mend::SlowDials => self.dial_all_slowly(),
+            Mend::MoveAgain => self.move_again(),
+            Mend::Restore => {
+                if !self.faults.calm {
+                    self.restore_the_moved();
+                }
+            }
+            Mend::BackUp => {
+                self.faults.backups += 1;
+                self.api.back_up();
+            }
+            Mend::BlackOut => {
+                if !self.faults.calm {
+                    self.black_out();
+                }
+            }
+            Mend::TouchSuspects => self.touch_suspects(),
+            Mend::EditTheAway => self.edit_the_away(),
             Mend::Drop => self.drop_silently(),
+            Mend::Stir(stir) => self.stir(stir),
+            Mend::Relapse(step) => self.relapse(step),
+            Mend::Tidy => {
+                if !self.faults.calm {
+                    self.tidy();
+                }
+            }
             Mend::Kill(worker) => {
                 self.kill_worker(worker);
                 let host = self.workers[worker].host;
@@ -612,6 +1049,19 @@ impl World {
             if let Some(uid) = leased.map(|(uid, _)| uid.clone()) {
                 worker.drop_silently(&mut self.hosts[worker.host], &uid);
             }
+        }
+    }
+
+    /// What sat on a stuck shard twice is tried again.
+    fn touch_suspects(&mut self) {
+        let is_suspect = |object: &&StreamObject| {
+            object.status.conditions.values().any(|condition| condition.reason == Reason::Suspect)
+        };
+        let suspects: Vec<StreamObject> =
+            self.api.objects.streams.values().filter(is_suspect).cloned().collect();
+        for mut object in suspects {
+            object.touch = Some(format!("again {}", self.now.as_secs()).into());
+            self.api.put_stream(object);
         }
     }
 
@@ -634,6 +1084,8 @@ impl World {
             self.workers[worker].leaks = false;
             self.mend(Mend::ResumeWorker(worker));
         }
+        // The last processes that end with the faults may have had one.
+        self.after(15_000, 16_000, Item::Mend(Mend::TouchSuspects));
         self.confirm_absence_after(12_000);
         self.confirm_absence_after(22_000);
         // When nothing else asks for an inventory any more.

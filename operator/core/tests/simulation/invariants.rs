@@ -23,10 +23,12 @@ pub(crate) struct Truth {
     on_record: BTreeMap<StreamRef, Recorded>,
     /// Which process was told an epoch.
     told: BTreeMap<StreamRef, usize>,
+    /// The path that it was told for.
+    told_paths: BTreeMap<StreamRef, String>,
     /// Which incarnation of which replica has a term.
     terms: BTreeMap<Term, (usize, u64)>,
     /// When a number was last closed by a living process, and for whom.
-    closed: BTreeMap<(NodeName, u16), (Duration, Uid, String)>,
+    closed: BTreeMap<(NodeName, u16), (Duration, Uid, String, usize)>,
     /// Of each stream that ever was.
     pub(crate) paths: BTreeMap<Uid, String>,
     /// The shortest that any pool ever had.
@@ -59,6 +61,7 @@ impl World {
         match action {
             Action::WriteStream { id: _, uid, name: _, resource_version: _, status, claim: _ } => {
                 self.judge_one_write(replica, uid);
+                self.judge_not_lost(replica, uid);
                 self.judge_leads(replica, "a status write");
                 if let Some((stream, recorded)) = recorded(uid, status) {
                     self.judge_claim(replica, &stream, recorded, status);
@@ -100,6 +103,14 @@ impl World {
             .any(|note| note.uid == *uid && !note.former && note.is_status)
         {
             self.violate(format!("operator {replica} writes {uid} while a write of it is under way"));
+        }
+    }
+
+    /// A read that was answered before the deletion was seen, and heard after it, brings nothing back.
+    fn judge_not_lost(&mut self, replica: usize, uid: &Uid) {
+        // Only a restored backup has again what was gone.
+        if !self.truth.restored && self.replicas[replica].seen.lost.contains(uid) {
+            self.violate(format!("operator {replica} writes {uid}, which it saw go"));
         }
     }
 
@@ -168,7 +179,14 @@ impl World {
                         ports.pool
                     ));
                 }
-                self.judge_cooled(stream, &node, port, self.truth.cooldown_min.unwrap_or_default(), status);
+                self.judge_cooled(
+                    replica,
+                    (stream, claim),
+                    &node,
+                    port,
+                    self.truth.cooldown_min.unwrap_or_default(),
+                    status,
+                );
             }
         }
         let object = self.api.objects.streams.values().find(|object| object.uid == *uid);
@@ -185,7 +203,9 @@ impl World {
             return;
         }
         for &port in &claim.2 {
-            let Some(worker) = self.workers.iter().find(|w| w.alive && w.pod_uid[..] == claim.0[..]) else {
+            // Of two processes of a pod the later one: the one before it is a stranger, whose ports don't bind.
+            let mut processes = self.workers.iter().rev();
+            let Some(worker) = processes.find(|w| w.alive && w.pod_uid[..] == claim.0[..]) else {
                 continue;
             };
             let (index, host) = (worker.index, worker.host);
@@ -205,13 +225,19 @@ impl World {
 
     fn judge_cooled(
         &mut self,
-        stream: &StreamRef,
+        replica: usize,
+        (stream, claim): (&StreamRef, &Recorded),
         node: &NodeName,
         port: u16,
         cooldown: Duration,
         status: &StreamStatus,
     ) {
-        let Some((at, uid, path)) = self.truth.closed.get(&(node.clone(), port)) else { return };
+        let Some((at, uid, path, closed_by)) = self.truth.closed.get(&(node.clone(), port)) else { return };
+        // A leader knows what was closed before its time from the node's process. Where an earlier process is heard again, that
+        // is not the one that closed it; the lock on the node keeps two of them apart.
+        if self.replicas[replica].leads_since > *at && self.workers[*closed_by].pod_uid[..] != claim.0[..] {
+            return;
+        }
         let own = status.path.as_ref().is_some_and(|own| own.as_str() == path);
         if self.now < *at + cooldown && *uid != stream.uid && !own {
             let text = format!("{stream} gets {port} on {node} {:?} after {uid} closed it", self.now - *at);
@@ -306,6 +332,7 @@ impl World {
         }
         let Command::Assign(assign) = command else { return };
         let stream = &assign.stream;
+        self.truth.told_paths.insert(stream.clone(), assign.path.to_string());
         let pod = self.workers[worker].pod_uid.clone();
         match self.truth.told.insert(stream.clone(), worker) {
             // What a restored record lacks and no worker has told of yet, nobody can know.
@@ -410,14 +437,16 @@ impl World {
             return;
         }
         let node = self.hosts[host].name.clone();
-        let path = self.truth.paths.get(&stream.uid).cloned().unwrap_or_default();
+        let path = self.truth.told_paths.get(stream).cloned().unwrap_or_default();
         // A worker that leaks says closed of what it still has.
         let leaked = |port| {
             let mut sockets = self.hosts[host].sockets.iter();
             sockets.any(|((number, _), socket)| *number == port && matches!(socket, Socket::Leak(..)))
         };
         for port in ports.iter().copied().filter(|port| !leaked(*port)) {
-            self.truth.closed.insert((node.clone(), port), (self.now, stream.uid.clone(), path.clone()));
+            self.truth
+                .closed
+                .insert((node.clone(), port), (self.now, stream.uid.clone(), path.clone(), worker));
         }
     }
 

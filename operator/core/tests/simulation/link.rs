@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use operator_core::Event;
-use operator_core::event::{Beat, Hello, Inventory, Report};
-use operator_core::ids::SessionId;
+use operator_core::event::{Beat, Closed, Hello, Inventory, Report};
+use operator_core::ids::{SessionId, Uid};
 
 /// One session. It is never used again after its end.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub(crate) struct Link {
     down_last: Duration,
     /// Nothing arrives before that: the network holds it.
     pub(crate) stalled_until: Duration,
+    /// What the worker says comes late.
+    pub(crate) slow: bool,
 }
 
 /// What a worker says.
@@ -36,6 +38,27 @@ pub(crate) enum Up {
 }
 
 impl Up {
+    /// Whether it is a report on this stream.
+    pub(crate) fn is_of(&self, uid: &Uid) -> bool {
+        matches!(self, Self::Report(_)) && self.streams().contains(uid)
+    }
+
+    /// The streams that it speaks of.
+    pub(crate) fn streams(&self) -> Vec<Uid> {
+        match self {
+            Self::Inventory(inventory) => inventory.streams.iter().map(|stream| stream.uid.clone()).collect(),
+            Self::Report(report) => match &**report {
+                Report::Assigned { stream, .. }
+                | Report::BindFailed { stream, .. }
+                | Report::Closed(Closed { stream, .. })
+                | Report::Publisher { stream, .. }
+                | Report::Media { stream, .. } => vec![stream.uid.clone()],
+                Report::Scan { .. } | Report::ShardStuck { .. } => Vec::new(),
+            },
+            Self::Hello(_) | Self::Beat(_) => Vec::new(),
+        }
+    }
+
     pub(crate) fn event(self, session: SessionId) -> Event {
         match self {
             Self::Hello(hello) => Event::Hello { session, hello: *hello },
@@ -59,7 +82,13 @@ impl Link {
             up_last: Duration::ZERO,
             down_last: Duration::ZERO,
             stalled_until: Duration::ZERO,
+            slow: false,
         }
+    }
+
+    /// What the worker says from here on does not arrive before `until`.
+    pub(crate) fn hold_up(&mut self, until: Duration) {
+        self.up_last = self.up_last.max(until);
     }
 
     /// When a message to the operator that could arrive at `at` does.

@@ -129,6 +129,7 @@ pub(crate) fn node(index: usize) -> operator_core::event::NodeObject {
         labels: BTreeMap::from([("zone".into(), format!("z{}", index % 2).into())]),
         ready: true,
         unschedulable: false,
+        addresses: Vec::new(),
     }
 }
 

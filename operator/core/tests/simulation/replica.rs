@@ -26,6 +26,7 @@ pub(crate) struct Replica {
     pub(crate) leading: bool,
     /// When the Lease was last renewed, by the time of asking.
     pub(crate) renewed: Duration,
+    pub(crate) leads_since: Duration,
     /// The term that the Lease holds for it.
     pub(crate) term: Option<Term>,
     /// What comes while it is paused.
@@ -73,8 +74,14 @@ pub(crate) struct Seen {
     /// The highest version that a list had, and whether a later one was below it and nobody has confirmed.
     pub(crate) list_version: u64,
     pub(crate) went_back: bool,
+    /// Streams that a list lacked whose version was below an earlier one's: only a person, or the watch, says that they are gone.
+    pub(crate) lacked: BTreeSet<Uid>,
+    /// UIDs that this leader has asked to be read.
+    pub(crate) asked: BTreeSet<Uid>,
     /// UIDs whose absence was seen: deleted in a watch, or not found by a GET.
     pub(crate) gone: BTreeSet<Uid>,
+    /// UIDs that were seen to go and that no watch or list has brought since.
+    pub(crate) lost: BTreeSet<Uid>,
     /// Pools at their highest version, and at the one that was delivered last.
     pub(crate) pools: BTreeMap<PoolName, (PoolObject, PoolObject)>,
 }
@@ -102,6 +109,7 @@ impl Replica {
             clock_offset,
             leading: false,
             renewed: Duration::ZERO,
+            leads_since: Duration::ZERO,
             term: None,
             backlog: Vec::new(),
             sessions: BTreeMap::new(),
@@ -143,15 +151,28 @@ impl Seen {
     /// Takes note of what an event lets the core know.
     pub(crate) fn note(&mut self, event: &Event) {
         match event {
-            Event::StreamSeen(object) => self.note_stream(object),
-            Event::Confirmed { uid: _, found: Some(object) } => self.note_stream(object),
+            Event::StreamSeen(object) => {
+                self.lacked.remove(&object.uid);
+                self.lost.remove(&object.uid);
+                self.note_stream(object);
+            }
+            Event::Confirmed { uid, found: Some(object) } => {
+                // What is answered after that is of an earlier lead.
+                self.asked.remove(uid);
+                self.lacked.remove(&object.uid);
+                self.note_stream(object);
+            }
             // Of an API that went back, only a person can say that what it lacks is gone.
-            Event::Confirmed { uid, found: None } if !self.went_back => {
+            // What an earlier leader asked for is nobody's answer.
+            Event::Confirmed { uid, found: None } if !self.went_back && self.asked.contains(uid) => {
                 self.gone.insert(uid.clone());
+                self.lost.insert(uid.clone());
             }
             Event::Confirmed { uid: _, found: None } => {}
             Event::StreamGone { uid } => {
+                self.lacked.remove(uid);
                 self.gone.insert(uid.clone());
+                self.lost.insert(uid.clone());
                 // Only a restored backup brings it back, and then with fewer epochs than it had.
                 self.recorded.retain(|stream, _| stream.uid != *uid);
                 self.granted.retain(|stream, _| stream.uid != *uid);
@@ -170,8 +191,13 @@ impl Seen {
                 }
                 self.list_version = self.list_version.max(resource_version.0);
             }
+            // As when they are told of one by one.
+            Event::Listed(operator_core::event::Listed::Pools { names }) => {
+                self.pools.retain(|name, _| names.contains(name));
+            }
             Event::AbsenceConfirmed => {
                 self.went_back = false;
+                self.lacked.clear();
                 self.list_version = 0;
             }
             Event::Write { id, outcome } => {
@@ -199,6 +225,7 @@ impl Seen {
             }
             Event::Lead { .. } | Event::Demoted => {
                 self.inventoried.clear();
+                self.asked.clear();
                 self.granted.clear();
                 self.writes.values_mut().for_each(|note| note.former = true);
             }
@@ -216,6 +243,7 @@ impl Seen {
             | Event::Beat { .. }
             | Event::Report { .. }
             | Event::SessionClosed { .. }
+            | Event::WorkerDegraded { .. }
             | Event::WorkerLost { .. }
             | Event::TermRecorded { .. }
             | Event::Tick => {}

@@ -79,6 +79,7 @@ pub(crate) fn brief(event: &Event) -> String {
         | Event::Hello { .. }
         | Event::Report { .. }
         | Event::SessionClosed { .. }
+        | Event::WorkerDegraded { .. }
         | Event::WorkerLost { .. }
         | Event::Lead { .. }
         | Event::TermRecorded { .. }

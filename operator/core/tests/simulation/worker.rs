@@ -131,6 +131,8 @@ impl Worker {
             epoch: self.epoch,
             rtmp_port: 1935,
             http_port: 8080,
+            health_port: 9181,
+            template: "".into(),
         }
     }
 
@@ -177,7 +179,7 @@ impl Worker {
             }
             Socket::Media(..) | Socket::Leak(..) | Socket::Thief => None,
         });
-        Beat { sequence, digest: digest(bound), term: self.term }
+        Beat { sequence, digest: digest(bound), term: self.term, draining: false }
     }
 
     /// The foreign sockets, when they changed since this was asked before.
@@ -283,6 +285,17 @@ impl Worker {
                 return;
             }
             let former = StreamRef::new(stream.uid.clone(), run.epoch);
+            if run.ports.is_none() && ports.is_none() {
+                // Who sends to no port of its own stays, and is told of anew.
+                run.epoch = stream.epoch;
+                let live = run.live;
+                done.reports.push(closed(former.clone(), Vec::new()));
+                done.reports.push(publisher(stream.clone(), run));
+                done.reports.push(Report::Media { stream: stream.clone(), live });
+                done.reports.push(Report::Assigned { stream, ports });
+                self.closed.push((former, Vec::new(), now));
+                return;
+            }
             let ports = self.stop(host, &former.uid, now);
             done.reports.push(closed(former, ports));
         }
@@ -358,6 +371,17 @@ impl Worker {
         let Some(run) = self.running.remove(uid) else { return };
         for port in run.ports.into_iter().flat_map(Ports::numbers) {
             host.sockets.remove(&(port, run.transport));
+        }
+    }
+
+    /// Somebody else has the sockets of a stream.
+    pub(crate) fn snatch(&mut self, host: &mut Host, uid: &Uid) {
+        let ports = self.running.get(uid).and_then(|run| run.ports);
+        self.drop_silently(host, uid);
+        for port in ports.into_iter().flat_map(Ports::numbers) {
+            for protocol in [Protocol::Tcp, Protocol::Udp] {
+                host.sockets.entry((port, protocol)).or_insert(Socket::Thief);
+            }
         }
     }
 

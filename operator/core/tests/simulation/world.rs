@@ -13,6 +13,7 @@ use crate::faults::Faults;
 use crate::invariants::Truth;
 use crate::link::{Link, Up};
 use crate::replica::{Replica, WriteNote};
+use crate::revisit::{Detour, Visits};
 use crate::rng::Rng;
 use crate::trace::{brief, brief_action, outcome_word};
 use crate::worker::{Host, Worker};
@@ -101,8 +102,41 @@ pub(crate) enum Mend {
     },
     Finalizer(ObjectName, Uid),
     Kill(usize),
+    /// Somebody publishes where the stream runs.
+    Publish(Uid),
+    /// A worker runs again, and says something of a stream first.
+    Blurt(usize, Uid),
+    /// A stream is not to have its lease any more.
+    Unwish(Uid, ObjectName),
+    BackUp,
+    /// The API is restored from its backup, which is older than what runs.
+    Restore,
+    /// Some streams rest or are paused.
+    RestSome,
+    /// All streams are made anew, so that what runs is of later epochs than the backup's.
+    MoveAll,
+    /// A worker can be reached by nobody any more, before the leaders change whose terms others hear.
+    PartEarly,
+    /// What workers say to those who don't lead comes late from here on.
+    SlowDials,
+    /// What runs is told again, stopped, or loses its sockets.
+    MoveAgain,
+    /// People touch what sat on a stuck shard twice.
+    TouchSuspects,
+    /// All but one worker is started again, and the API restored.
+    BlackOut,
+    /// People edit what that worker runs.
+    EditTheAway,
+    /// The leader loses its Lease, and may have it again.
+    ChangeLeader,
     /// A worker loses sockets and says nothing of it.
     Drop,
+    /// People see to it that streams can run.
+    Tidy,
+    /// The API falls back to its backup once more.
+    Relapse(crate::relapse::Step),
+    /// Something happens to a stream whose leader is frozen.
+    Stir(crate::nap::Stir),
 }
 
 /// What becomes of a write.
@@ -143,6 +177,14 @@ pub(crate) struct World {
     pub(crate) dropped: u64,
     /// Writes that any core asked for.
     pub(crate) writes: u64,
+    /// What leaders have heard.
+    pub(crate) moments: u64,
+    /// Moments to go to again, when they are asked for.
+    pub(crate) visits: Option<Visits>,
+    /// What is to be done otherwise than in the run before.
+    pub(crate) detour: Option<Detour>,
+    /// Whether it could be, once it was tried.
+    pub(crate) turned: Option<bool>,
 }
 
 impl World {
@@ -166,6 +208,10 @@ impl World {
             log: None,
             dropped: 0,
             writes: 0,
+            moments: 0,
+            visits: None,
+            detour: None,
+            turned: None,
         };
         for _ in 0..replicas {
             world.start_replica(None);
@@ -183,6 +229,17 @@ impl World {
     pub(crate) fn after(&mut self, low: u64, high: u64, item: Item) {
         let at = self.now + self.rng.ms(low, high);
         self.at(at, item);
+    }
+
+    /// Looks for the first thing of some kind that is to happen.
+    pub(crate) fn find<T>(&self, what: impl Fn(&Item) -> Option<T>) -> Option<T> {
+        self.queue.values().find_map(what)
+    }
+
+    /// Takes the first thing of some kind off the queue; what was to happen when.
+    pub(crate) fn pull(&mut self, is_it: impl Fn(&Item) -> bool) -> Option<(Duration, Item)> {
+        let key = self.queue.iter().find(|(_, item)| is_it(item)).map(|(key, _)| *key)?;
+        self.queue.remove(&key).map(|item| (key.0, item))
     }
 
     pub(crate) fn note(&mut self, text: impl FnOnce() -> String) {
@@ -204,6 +261,9 @@ impl World {
         loop {
             if let Some(text) = &self.violation {
                 return Err(text.clone());
+            }
+            if self.turned == Some(false) {
+                return Ok(());
             }
             match self.queue.first_key_value() {
                 Some(((at, _), _)) if *at <= until => {}
@@ -399,11 +459,11 @@ impl World {
         self.note(|| format!("operator {replica} ← {}", brief(&event)));
         let target = &mut self.replicas[replica];
         let clock = target.clock(self.now);
-        // Between an event and its plan nothing is settled, and any pair may be seen for that moment.
-        if target.leading && !target.unplanned {
+        if target.leading {
             let write_of = match &event {
                 Event::Write { id, .. } => {
-                    target.seen.writes.get(id).filter(|note| note.is_stream).map(|note| &note.uid)
+                    let followed = |note: &&WriteNote| note.is_stream && !note.former;
+                    target.seen.writes.get(id).filter(followed).map(|note| &note.uid)
                 }
                 _ => None,
             };
@@ -414,7 +474,40 @@ impl World {
         }
         let target = &mut self.replicas[replica];
         target.seen.note(&event);
+        let is_list = matches!(event, Event::Listed(Listed::Streams { .. }));
+        let known: Vec<Uid> = target.core.streams().filter(|_| is_list).map(|s| s.uid.clone()).collect();
+        if let Event::Listed(Listed::Streams { resource_version, uids }) = &event {
+            // A later list is believed again, so far as a read agrees.
+            target.seen.lacked.clear();
+            if resource_version.0 < target.seen.list_version {
+                target.seen.lacked.extend(known.iter().filter(|uid| !uids.contains(*uid)).cloned());
+            }
+        }
+        let held = match &event {
+            Event::Confirmed { uid, found: None } => {
+                let held = target.leading && target.seen.lacked.contains(uid);
+                Some(uid.clone()).filter(|uid| held && target.core.stream_state(uid).is_some())
+            }
+            _ => None,
+        };
         target.core.observe(event, clock);
+        if let Some(uid) = held.filter(|uid| target.core.stream_state(uid).is_none()) {
+            let text =
+                format!("operator {replica} forgets {uid}, which only a list of an older version lacks");
+            self.violate(text);
+        }
+        let target = &mut self.replicas[replica];
+        if let Some(uid) = known.iter().find(|uid| target.core.stream_state(uid).is_none()) {
+            let text = format!("operator {replica} forgets {uid} because a list lacks it");
+            self.violate(text);
+        }
+        self.pass(replica);
+        if self.faults.crowding {
+            self.replicas[replica].unplanned = true;
+            return;
+        }
+        self.crowd(replica);
+        let target = &mut self.replicas[replica];
         if self.rng.chance(15) {
             let incarnation = target.incarnation;
             target.unplanned = true;
@@ -488,7 +581,13 @@ impl World {
                 self.replicas[replica].seen.writes.insert(id, note);
                 self.write(replica, id, Write::Delete { uid, name, version: resource_version }, None);
             }
-            Action::Confirm { uid, name } => self.after(1, 20, Item::Get { replica, incarnation, uid, name }),
+            Action::Confirm { uid, name } => {
+                // With all that is read anew after a restore, some of it takes its time.
+                let slow = self.faults.restores > 0 && !self.faults.calm && self.rng.chance(60);
+                let most = if slow { 700 } else { 20 };
+                self.replicas[replica].seen.asked.insert(uid.clone());
+                self.after(1, most, Item::Get { replica, incarnation, uid, name });
+            }
             Action::RecordTerm { term } => self.after(1, 20, Item::RecordTerm { replica, incarnation, term }),
             Action::Command { session, term, sequence, command } => {
                 if let Some(&link) = self.replicas[replica].sessions.get(&session) {
@@ -513,7 +612,8 @@ impl World {
         self.writes += 1;
         let incarnation = self.replicas[replica].incarnation;
         let fate = planned.unwrap_or_else(|| self.fate());
-        let most = self.api_takes();
+        let slow = !self.faults.calm && (matches!(write, Write::Delete { .. }) || self.soon_rests(&write));
+        let most = if slow && self.rng.chance(50) { 500 } else { self.api_takes() };
         let (low, high, answered, refused) = match fate {
             Fate::Normal => (1, most, true, false),
             Fate::Refused => (1, most, true, true),
@@ -529,6 +629,13 @@ impl World {
         if fate != Fate::Lost {
             self.after(low, high, Item::Write { replica, incarnation, id, write, answered, refused });
         }
+    }
+
+    /// Whether it is of a stream that rests as soon as it has no media.
+    fn soon_rests(&self, write: &Write) -> bool {
+        let Write::Stream { name, .. } = write else { return false };
+        let spec = self.api.objects.streams.get(name).and_then(|object| object.spec.as_ref().ok());
+        spec.and_then(|spec| spec.release_after_idle).is_some_and(|rest| rest < Duration::from_millis(200))
     }
 
     /// The most that a call takes at this moment.
@@ -612,7 +719,7 @@ impl World {
         }
     }
 
-    fn watch(&mut self, replica: usize, kind: Kind, generation: u64) {
+    pub(crate) fn watch(&mut self, replica: usize, kind: Kind, generation: u64) {
         let watch = self.replicas[replica].watches[kind as usize];
         if watch.generation != generation || watch.listing {
             return;
@@ -637,7 +744,7 @@ impl World {
         self.after(1, 60, Item::List { replica, incarnation, kind, generation, stale });
     }
 
-    fn list(&mut self, replica: usize, kind: Kind, generation: u64, stale: Option<usize>) {
+    pub(crate) fn list(&mut self, replica: usize, kind: Kind, generation: u64, stale: Option<usize>) {
         let incarnation = self.replicas[replica].incarnation;
         if self.replicas[replica].watches[kind as usize].generation != generation {
             return;
@@ -649,8 +756,11 @@ impl World {
         let (mut events, version) = (objects.list(kind), objects.version);
         let watch = &mut self.replicas[replica].watches[kind as usize];
         watch.timeline = self.api.timeline;
-        if kind == Kind::Streams && !watch.owes_consistent && !self.faults.calm && self.rng.chance(15) {
-            self.lose_one(&mut events);
+        if kind == Kind::Streams && !watch.owes_consistent && !self.faults.calm {
+            let chance = if self.faults.lacks.is_some() { 100 } else { 15 };
+            if self.rng.chance(chance) {
+                self.lose_one(&mut events);
+            }
         }
         let events = events.into();
         self.tell(replica, kind, generation, events, version);
@@ -660,6 +770,8 @@ impl World {
     fn lose_one(&mut self, events: &mut Vec<Event>) {
         let Some(seen) = events.len().checked_sub(2) else { return };
         let lost = self.rng.below(seen + 1);
+        let is_it = |event: &Event| matches!(event, Event::StreamSeen(object) if Some(&object.uid) == self.faults.lacks.as_ref());
+        let lost = events.iter().position(is_it).unwrap_or(lost);
         if let Event::StreamSeen(object) = events.remove(lost)
             && let Some(Event::Listed(Listed::Streams { resource_version: _, uids })) = events.last_mut()
         {
@@ -667,7 +779,7 @@ impl World {
         }
     }
 
-    fn tell(
+    pub(crate) fn tell(
         &mut self,
         replica: usize,
         kind: Kind,
@@ -681,6 +793,10 @@ impl World {
         }
         if let Some(event) = events.pop_front() {
             self.feed(replica, event);
+        }
+        // It may have been broken off meanwhile.
+        if self.replicas[replica].watches[kind as usize].generation != generation {
+            return;
         }
         if !events.is_empty() {
             return self.after(0, 4, Item::Tell { replica, incarnation, kind, generation, events, version });
@@ -739,6 +855,7 @@ impl World {
         self.replicas[replica].renewed = asked;
         if !leading {
             self.replicas[replica].leading = true;
+            self.replicas[replica].leads_since = self.now;
             self.feed(replica, Event::Lead { floor: Term(term) });
             for kind in Kind::ALL {
                 self.replicas[replica].watches[kind as usize].owes_consistent = true;
@@ -752,9 +869,15 @@ impl World {
         self.replicas[replica].leading = false;
         self.replicas[replica].term = None;
         self.feed(replica, Event::Demoted);
+        // Its driver wants no answer any more to what it has asked.
+        self.queue.retain(|_, item| match item {
+            Item::Get { replica: of, .. }
+            | Item::Feed { replica: of, event: Event::Confirmed { .. }, .. } => *of != replica,
+            _ => true,
+        });
     }
 
-    fn record_term(&mut self, replica: usize, incarnation: u64, term: Term) {
+    pub(crate) fn record_term(&mut self, replica: usize, incarnation: u64, term: Term) {
         // What an earlier leadership asked for ended with it.
         if !self.replicas[replica].leading || self.replicas[replica].core.term() != term {
             return;
@@ -773,10 +896,9 @@ impl World {
 
     // ------------------------------------------------------------------------------------------------- sessions
 
-    fn dial(&mut self, worker: usize, replica: usize) {
+    pub(crate) fn dial(&mut self, worker: usize, replica: usize) {
         let host = self.workers[worker].host;
-        let cut_off = self.faults.partitions.get(&(host, replica)).is_some_and(|until| *until > self.now);
-        if !self.replicas[replica].alive || cut_off {
+        if !self.replicas[replica].alive || self.is_cut_off(worker, replica) {
             return self.after(100, 500, Item::Dial { worker, replica });
         }
         let link = self.links.len();
@@ -787,6 +909,30 @@ impl World {
         let hello = self.workers[worker].hello(&self.hosts[host]);
         self.send_up(link, Up::Hello(Box::new(hello)));
         self.send_inventory(link, 0);
+        self.obey_the_dead(worker, link);
+    }
+
+    /// Nobody can reach that replica from the worker's node.
+    pub(crate) fn is_cut_off(&self, worker: usize, replica: usize) -> bool {
+        let host = self.workers[worker].host;
+        self.faults.partitions.get(&(host, replica)).is_some_and(|until| *until > self.now)
+    }
+
+    /// The hello of a new session is heard, what follows takes its time.
+    pub(crate) fn dial_slowly(&mut self, worker: usize, replica: usize) {
+        self.dial(worker, replica);
+        let Some(&link) = self.workers[worker].links.get(&replica) else { return };
+        let is_late = |item: &Item| matches!(item, Item::Up { link: of, up } if *of == link && !matches!(up, Up::Hello(_)));
+        let until = self.now + self.rng.ms(6000, 9000);
+        self.links[link].slow = true;
+        self.links[link].hold_up(until);
+        let mut late = Vec::new();
+        while let Some((_, item)) = self.pull(is_late) {
+            late.push(item);
+        }
+        for item in late {
+            self.at(until, item);
+        }
     }
 
     fn send_inventory(&mut self, link: usize, request_id: u64) {
@@ -800,7 +946,7 @@ impl World {
         }
     }
 
-    fn send_up(&mut self, link: usize, up: Up) {
+    pub(crate) fn send_up(&mut self, link: usize, up: Up) {
         let at = self.now + self.rng.ms(1, 15);
         let at = self.links[link].up(at);
         self.at(at, Item::Up { link, up });
@@ -816,7 +962,7 @@ impl World {
         }
     }
 
-    fn obey(&mut self, link: usize, term: Term, sequence: u64, command: &Command) {
+    pub(crate) fn obey(&mut self, link: usize, term: Term, sequence: u64, command: &Command) {
         let worker = self.links[link].worker;
         if term < self.workers[worker].term {
             self.dropped += 1;

@@ -7,7 +7,8 @@ mod statistics;
 
 use std::process::Command;
 
-use crate::gate::cargo_path;
+use tests::tools::cargo_path;
+
 use crate::setup;
 
 pub(crate) use bare_loop::serve as bare_loop;

@@ -1,12 +1,17 @@
 //! `cargo xtask cluster`: the Kubernetes of the tests, for a person.
 
+use std::time::Duration;
+
 use tests::cluster::Cluster;
+use tests::installation::Installation;
 use tests::tools::find;
 
 use crate::setup;
 
-const USAGE: &str = "usage: cargo xtask cluster up [NODES] | down | kubectl … | helm … | exec NODE PROGRAM …";
+const USAGE: &str = "usage: cargo xtask cluster up [NODES] | install [VALUE=…] … | down | kubectl … | helm … | exec NODE PROGRAM …";
 const NODES: u8 = 2;
+/// A rollout takes one worker after the other, each of which may drain for 60 s.
+const READY: Duration = Duration::from_secs(300);
 
 /// Runs one of its verbs.
 pub(crate) fn run(words: &[&str]) -> Result<(), String> {
@@ -20,10 +25,11 @@ pub(crate) fn run(words: &[&str]) -> Result<(), String> {
                 _ => return Err(USAGE.into()),
             };
             setup::cluster()?;
-            Cluster::up(nodes)?.keep();
+            Cluster::up(nodes)?.keep()?;
             println!("cargo xtask cluster kubectl get nodes -o wide");
             Ok(())
         }
+        ["install", values @ ..] => install(values),
         ["down"] => Cluster::find()?.down(),
         ["kubectl", words @ ..] => pass(Cluster::find()?.kubectl().args(words)),
         ["helm", words @ ..] => pass(Cluster::find()?.helm().args(words)),
@@ -37,6 +43,23 @@ pub(crate) fn run(words: &[&str]) -> Result<(), String> {
         }
         _ => Err(USAGE.into()),
     }
+}
+
+/// The chart and the image as they are in the checkout, whether or not an earlier one is there.
+fn install(values: &[&str]) -> Result<(), String> {
+    setup::image()?;
+    let cluster = Cluster::find()?;
+    let installation = match Installation::find(&cluster) {
+        Ok(earlier) => {
+            earlier.upgrade(values)?;
+            earlier.renew()?;
+            earlier
+        }
+        Err(_) => Installation::with(&cluster, values)?,
+    };
+    installation.wait_ready(READY)?;
+    println!("cargo xtask cluster kubectl apply -f manifests/examples");
+    Ok(())
 }
 
 fn pass(command: &mut std::process::Command) -> Result<(), String> {

@@ -5,9 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
-use tests::tools::succeed;
-
-use crate::gate::cargo_path;
+use tests::tools::{cargo_path, succeed};
 
 /// Of the regions of the parsers, together.
 const BOUND_PERCENT: f64 = 85.0;

@@ -3,9 +3,10 @@
 use std::process::Command;
 
 use tests::cluster::Programs;
+use tests::tools::cargo_path;
 
 use crate::steps::Steps;
-use crate::{peer, setup};
+use crate::{image, peer, setup};
 
 /// Tests against the release binary mostly wait for media that runs at its own speed, so more of them run at once than
 /// there are cores.
@@ -30,6 +31,7 @@ pub(crate) fn run() -> Result<(), String> {
         setup::cluster()?;
         Programs::build().map(|_| true)
     });
+    steps.step("the image is built", image::run);
     if built {
         let mut command = cargo(&["test", "--package", "tests", "--locked", "--no-fail-fast"]);
         command.env("RUST_TEST_THREADS", END_TO_END_THREADS);
@@ -37,11 +39,6 @@ pub(crate) fn run() -> Result<(), String> {
         steps.cargo_test("layers, and real clients against the release binary", &mut command);
     }
     steps.end()
-}
-
-/// The cargo that runs us, so that the toolchain stays the same.
-pub(crate) fn cargo_path() -> std::ffi::OsString {
-    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
 fn cargo(arguments: &[&str]) -> Command {

@@ -5,6 +5,7 @@ mod bench;
 mod cluster;
 mod coverage;
 mod gate;
+mod image;
 mod peer;
 mod setup;
 mod soak;
@@ -19,10 +20,11 @@ usage: cargo xtask COMMAND
                           layers, and real clients against the release binary
   setup                   only install the clients that the tests need
   bench NAME              a measurement beside peers: start, fanout or core
-  cluster up [NODES]      a Kubernetes of real parts on this machine; `cluster kubectl …` talks to it, `cluster down` ends it
+  cluster up [NODES]      a Kubernetes of real parts on this machine; `cluster install` puts penstock on it
   coverage                how much of the parsers of network bytes the fuzz corpus reaches
+  image                   the container image, built without a container engine; `docker load` and `ctr images import` take it
   ps-send CLIP HOST:PORT  sends a file as a GB28181 camera would; `cargo xtask ps-send` tells its options
-  soak NAME               a long run: simulation, rounds, fuzz or mutants; `cargo xtask soak` tells their sizes
+  soak NAME               a long run, such as simulation, rounds or scale; `cargo xtask soak` tells them and their sizes
 
 PENSTOCK_CACHE moves the folder of downloaded tools and made clips (~/.cache/penstock).
 ";
@@ -32,13 +34,14 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match words.as_slice() {
         ["test"] => gate::run(),
-        ["setup"] => setup::run(),
+        ["setup"] => setup::run().and_then(|()| setup::cluster()),
         ["bench"] => bench::list(),
         ["bench", name] => bench::run(name),
         // A process of `bench fanout`.
         ["bare-loop", address] => bench::bare_loop(address),
         ["cluster", words @ ..] => cluster::run(words),
         ["coverage"] => coverage::run(),
+        ["image"] => image::run().map(drop),
         ["ps-send", words @ ..] => tests::ps_sender::main(words),
         ["soak"] => soak::list(),
         ["soak", name] => soak::run(name),

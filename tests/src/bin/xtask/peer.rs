@@ -1,24 +1,20 @@
 //! The crate `rtmp` as an interop peer: built apart from the workspace, run against the release binary.
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tests::clips;
 use tests::standalone::{Standalone, pushed};
-
-use crate::gate::cargo_path;
+use tests::tools::{cargo_path, root, target};
 
 /// Long enough for a few GOPs; the peer sends it faster than real time.
 const SECONDS: u32 = 20;
 
 /// Builds the peer, lets it push a clip and play it, and leaves the comparison to it.
 pub(crate) fn run() -> Result<bool, String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     // A target folder of its own: its lock names other versions, and neither build is to wait for the other's files.
-    let target = target.join("rtmp-peer");
+    let target = target().join("rtmp-peer");
     let mut build = Command::new(cargo_path());
-    build.current_dir(root.join("tests/rtmp-peer")).args(["build", "--quiet", "--locked"]);
+    build.current_dir(root().join("tests/rtmp-peer")).args(["build", "--quiet", "--locked"]);
     build.env("CARGO_TARGET_DIR", &target);
     let built = build.status().map_err(|e| format!("{build:?}: {e}"))?;
     if !built.success() {

@@ -22,6 +22,11 @@ pub(crate) fn cluster() -> Result<(), String> {
     packages(tests::cluster::DEBIAN, "a cluster runs programs")
 }
 
+/// The same for the image.
+pub(crate) fn image() -> Result<(), String> {
+    packages(tests::image::penstock::DEBIAN, "the image is built by programs")
+}
+
 fn packages(wanted: &[(&str, &'static [&'static str])], why: &str) -> Result<(), String> {
     let missing = missing_packages(wanted);
     if missing.is_empty() {

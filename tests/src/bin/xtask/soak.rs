@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::{env, fs};
 
-use crate::gate::cargo_path;
+use tests::tools::cargo_path;
 
 /// A long run.
 struct Soak {
@@ -16,6 +16,8 @@ struct Soak {
 enum Kind {
     /// A test with larger sizes, which the environment gives.
     Test { arguments: &'static [&'static str], sizes: &'static [(&'static str, &'static str)] },
+    /// The same against the release binary, which is built first.
+    Release { arguments: &'static [&'static str], sizes: &'static [(&'static str, &'static str)] },
     /// Tests that a plain run leaves out.
     Ignored { arguments: &'static [&'static str] },
     /// Each fuzz target, one after the other.
@@ -45,6 +47,43 @@ const SOAKS: &[Soak] = &[
         },
     },
     Soak {
+        name: "failover",
+        about: "20 runs of each fault on a cluster of three nodes with 100 streams",
+        kind: Kind::Test {
+            arguments: &["test", "--package", "tests", "--test", "kubernetes_failover"],
+            sizes: &[("PENSTOCK_FAILOVERS", "20"), ("PENSTOCK_STREAMS", "100")],
+        },
+    },
+    Soak {
+        name: "outage",
+        about: "a minute without operators and a minute without the API server, under media",
+        kind: Kind::Test {
+            arguments: &["test", "--package", "tests", "--test", "kubernetes_outage"],
+            sizes: &[("PENSTOCK_OUTAGE", "60")],
+        },
+    },
+    Soak {
+        name: "drain",
+        about: "a node drained and all workers replaced, under 60 encoders that come back at once",
+        kind: Kind::Test {
+            arguments: &["test", "--package", "tests", "--test", "kubernetes_drain"],
+            sizes: &[("PENSTOCK_STREAMS", "60")],
+        },
+    },
+    Soak {
+        name: "scale",
+        about: "10 000 streams on 200 simulated workers, beside a bare loop of the same writes; needs an idle machine",
+        kind: Kind::Release {
+            arguments: &["test", "--release", "--package", "tests", "--test", "kubernetes_scale"],
+            sizes: &[
+                ("PENSTOCK_STREAMS", "10000"),
+                ("PENSTOCK_WORKERS", "200"),
+                ("PENSTOCK_REST", "60"),
+                ("PENSTOCK_BOUNDS", "1"),
+            ],
+        },
+    },
+    Soak {
         name: "fuzz",
         about: "10^6 executions of each fuzz target; needs a nightly toolchain",
         kind: Kind::Fuzz { runs: "1000000" },
@@ -65,18 +104,24 @@ pub(crate) fn run(name: &str) -> Result<(), String> {
     let soak = SOAKS.iter().find(|soak| soak.name == name);
     let soak = soak.ok_or_else(|| format!("no soak {name}; there are {}", names()))?;
     match soak.kind {
-        Kind::Test { arguments, sizes } => {
-            let mut cargo = Command::new(cargo_path());
-            // What the environment says already goes first, so that a run can be made longer or repeated by its seed.
-            let sizes = sizes.iter().filter(|(name, _)| env::var_os(name).is_none());
-            cargo.args(arguments).args(["--", "--nocapture", "--test-threads", "1"]).envs(sizes.copied());
-            succeed(&mut cargo)
+        Kind::Test { arguments, sizes } => test(arguments, sizes),
+        Kind::Release { arguments, sizes } => {
+            succeed(Command::new(cargo_path()).args(["build", "--release", "--package", "operator"]))?;
+            test(arguments, sizes)
         }
         Kind::Ignored { arguments } => {
             succeed(Command::new(cargo_path()).args(arguments).args(["--", "--ignored", "--nocapture"]))
         }
         Kind::Fuzz { runs } => fuzz(runs),
     }
+}
+
+fn test(arguments: &[&str], sizes: &[(&str, &str)]) -> Result<(), String> {
+    let mut cargo = Command::new(cargo_path());
+    // What the environment says already goes first, so that a run can be made longer or repeated by its seed.
+    let sizes = sizes.iter().filter(|(name, _)| env::var_os(name).is_none());
+    cargo.args(arguments).args(["--", "--nocapture", "--test-threads", "1"]).envs(sizes.copied());
+    succeed(&mut cargo)
 }
 
 fn fuzz(runs: &str) -> Result<(), String> {

@@ -12,37 +12,76 @@ use crate::{
 
 /// A MediaStream for the planner. Its spec is checked here once more: CRD and operator may be of different versions.
 pub fn stream_object(stream: &MediaStream) -> spec::StreamObject {
-    let metadata = &stream.metadata;
-    let namespace = metadata.namespace.as_deref().unwrap_or(api::DEFAULT_NAMESPACE);
+    let checked = refusal(check::stream(stream, None)).map(|()| Arc::new(stream_spec(stream)));
+    stream_of(&stream.metadata, checked, stream.status.as_ref())
+}
+
+/// A MediaStream that does not even read as one, with the reader's words: CRD and operator are of different versions. It is known,
+/// refused, and stops nothing. What its status records still holds.
+pub fn unreadable_stream(
+    metadata: &ObjectMeta,
+    status: Option<&api::MediaStreamStatus>,
+    error: &str,
+) -> spec::StreamObject {
+    stream_of(metadata, Err(unreadable(error)), status)
+}
+
+fn stream_of(
+    metadata: &ObjectMeta,
+    spec: Result<Arc<spec::StreamSpec>, spec::Refusal>,
+    status: Option<&api::MediaStreamStatus>,
+) -> spec::StreamObject {
+    let touch = metadata.annotations.as_ref().and_then(|all| all.get(api::TOUCH_ANNOTATION));
     spec::StreamObject {
         uid: uid(metadata),
-        name: ObjectName::new(namespace, metadata.name.as_deref().unwrap_or_default()),
+        name: object_name(metadata),
         resource_version: resource_version(metadata),
         generation: metadata.generation.unwrap_or_default(),
         created_unix_ms: created_unix_ms(metadata),
         deleting: metadata.deletion_timestamp.is_some(),
-        touch: metadata
-            .annotations
-            .as_ref()
-            .and_then(|all| all.get(api::TOUCH_ANNOTATION))
-            .map(|touch| touch.as_str().into()),
-        spec: refusal(check::stream(stream, None)).map(|()| Arc::new(stream_spec(stream))),
-        status: Box::new(stream.status.as_ref().map(super::status::stream_status).unwrap_or_default()),
+        touch: touch.map(|touch| touch.as_str().into()),
+        spec,
+        status: Box::new(status.map(super::status::stream_status).unwrap_or_default()),
     }
 }
 
 /// A PortPool for the planner, checked.
 pub fn pool_object(pool: &PortPool) -> spec::PoolObject {
-    let metadata = &pool.metadata;
+    let checked = refusal(check::pool(pool)).map(|()| Arc::new(pool_spec(pool)));
+    pool_of(&pool.metadata, checked, pool.status.as_ref())
+}
+
+/// A PortPool that does not read as one, as for a stream. Its leases stay; nothing new is taken from it.
+pub fn unreadable_pool(metadata: &ObjectMeta, error: &str) -> spec::PoolObject {
+    pool_of(metadata, Err(unreadable(error)), None)
+}
+
+fn pool_of(
+    metadata: &ObjectMeta,
+    spec: Result<Arc<spec::PoolSpec>, spec::Refusal>,
+    status: Option<&api::PortPoolStatus>,
+) -> spec::PoolObject {
     spec::PoolObject {
         uid: uid(metadata),
         name: PoolName::from(metadata.name.as_deref().unwrap_or_default()),
         resource_version: resource_version(metadata),
         generation: metadata.generation.unwrap_or_default(),
         created_unix_ms: created_unix_ms(metadata),
-        spec: refusal(check::pool(pool)).map(|()| Arc::new(pool_spec(pool))),
-        status: Box::new(pool.status.as_ref().map(super::status::pool_status).unwrap_or_default()),
+        spec,
+        status: Box::new(status.map(super::status::pool_status).unwrap_or_default()),
     }
+}
+
+fn unreadable(error: &str) -> spec::Refusal {
+    let message = format!(
+        "{error}: this operator can't read it; install the CRDs of its own version and correct the field"
+    );
+    spec::Refusal { reason: Reason::InvalidSpec, message }
+}
+
+fn object_name(metadata: &ObjectMeta) -> ObjectName {
+    let namespace = metadata.namespace.as_deref().unwrap_or(api::DEFAULT_NAMESPACE);
+    ObjectName::new(namespace, metadata.name.as_deref().unwrap_or_default())
 }
 
 fn uid(metadata: &ObjectMeta) -> Uid {

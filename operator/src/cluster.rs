@@ -1,0 +1,191 @@
+//! `penstock operator`: the planner on a Kubernetes cluster, one of several replicas of which one leads.
+//!
+//! ```text
+//!  watch.rs ─→ Event ─┐                               ┌─→ apply.rs ─→ API server
+//!  leader.rs ─(turns)─┤ run.rs: observe, plan, act ───┤─→ events.rs
+//!  sessions.rs ───────┘                               └─→ sessions.rs ─→ workers
+//! ```
+
+mod admission;
+mod apply;
+mod certificate;
+mod events;
+mod leader;
+mod objects;
+pub(crate) mod peers;
+mod probes;
+mod watch;
+
+pub(crate) use admission::Reviewer;
+
+use std::{collections::BTreeSet, io, net::SocketAddr, process::ExitCode, sync::Arc};
+
+use operator_core::Config;
+use tokio::{
+    net::TcpListener,
+    sync::{self, Semaphore},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use certificate::Certificate;
+
+use crate::{
+    args::Operator,
+    asks::Asks,
+    clock::Clock,
+    limits,
+    metrics::Metrics,
+    run::{self, Drivers},
+    sessions::{Admission, Sessions},
+    shutdown::Signals,
+    telemetry,
+    witnesses::Witnesses,
+};
+
+/// Runs until SIGTERM, or until a part of it ends.
+pub(crate) fn run(args: Operator) -> ExitCode {
+    telemetry::install(args.log_format, None);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!("can't make a runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(async {
+        match serve(args).await {
+            Ok(code) => code,
+            Err(error) => {
+                tracing::error!("penstock operator: {error}");
+                ExitCode::FAILURE
+            }
+        }
+    });
+    runtime.shutdown_background();
+    worker::log::flush();
+    code
+}
+
+/// What can keep us from starting.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error("{what}: {error}")]
+    System { what: &'static str, error: io::Error },
+    #[error("--{flag} {address}: {error}: choose another address")]
+    Bind { flag: &'static str, address: SocketAddr, error: io::Error },
+    #[error(transparent)]
+    Certificate(#[from] certificate::Unusable),
+    #[error("no API server is known here: {0}: it runs in a pod; the chart makes one")]
+    Client(String),
+}
+
+async fn serve(args: Operator) -> Result<ExitCode, StartError> {
+    let certificate = Certificate {
+        chain: args.tls_cert.clone(),
+        key: args.tls_key.clone(),
+        look: limits::CERTIFICATE_LOOK,
+    };
+    let pem = certificate.read()?;
+    let session_port = bind("sessions", args.sessions).await?.into_std();
+    let session_port = session_port.map_err(|error| StartError::System { what: "sessions", error })?;
+    let probe_port = bind("probes", args.probes).await?;
+    let signals = Signals::new().map_err(|error| StartError::System { what: "can't take signals", error })?;
+    let client = client()?;
+
+    let metrics = Metrics::new();
+    let (event_sender, received) = sync::mpsc::channel(limits::EVENTS);
+    let (asks, asked) = Asks::new();
+    let (terms, terms_asked) = sync::mpsc::channel(1);
+    let (turns, taken) = sync::mpsc::channel(1);
+    let (synced, synced_seen) = sync::watch::channel(0);
+    let shutdown = CancellationToken::new();
+
+    let reviewer =
+        Reviewer::new(client.clone(), args.audience.clone(), &args.namespace, &args.workers_service_account);
+    let (peers, peers_known) = sync::watch::channel(BTreeSet::new());
+    let hearing = args.peers.is_some().then(|| peers::Hearing {
+        asks: asks.clone(),
+        peers: peers_known.clone(),
+        port: args.probes.port(),
+    });
+    let (witnesses, sights) = Witnesses::new(peers_known, args.probes.port());
+    let pods = Admission::Pods { reviewer: Arc::new(reviewer), sights };
+    let sessions = Sessions::new(event_sender.clone(), pods, limits::CLUSTER_SESSIONS);
+    let (emitter, waiting) =
+        events::Emitter::new(metrics.clone(), args.pod_name.clone(), &args.namespace, &args.lease);
+    let keeper = leader::Keeper {
+        leases: kube::Api::namespaced(client.clone(), &args.namespace),
+        name: args.lease.clone(),
+        identity: format!("{}-{}", args.pod_uid, random()),
+        turns,
+        terms: terms_asked,
+        events: event_sender.clone(),
+        hearing: hearing.map(Arc::new),
+        shutdown: shutdown.clone(),
+    };
+    let drivers = Drivers {
+        replica: args.pod_name.clone(),
+        objects: apply::Applier::new(client.clone(), terms, emitter),
+        witnesses: Some(witnesses),
+        sessions: sessions.clone(),
+        metrics: metrics.clone(),
+        clock: Clock::start(),
+    };
+    let config = Config { path_grants: args.grants(), ..Config::cluster() };
+    let probes = probes::Probes {
+        asks,
+        metrics: metrics.clone(),
+        sessions: sessions.clone(),
+        synced: synced_seen,
+        looks: Arc::new(Semaphore::new(limits::PEER_LOOKS)),
+    };
+
+    // These tasks live as long as the process. One that ends before is a defect, and ends us.
+    let mut tasks = JoinSet::new();
+    tasks.spawn(signals.watch(shutdown.clone()));
+    tasks.spawn(run::run(config, received, asked, drivers));
+    tasks.spawn(watch::run(client.clone(), args.secret_namespaces(), taken, event_sender, synced));
+    tasks.spawn(events::publish(client, waiting, metrics));
+    tasks.spawn(async move {
+        if let Err(error) = certificate::serve(sessions, session_port, certificate, pem).await {
+            tracing::error!("sessions: {error}");
+        }
+    });
+    tasks.spawn(probes::serve(probe_port, probes));
+    if let (Some(host), Some(own)) = (args.peers, args.pod_ip) {
+        tasks.spawn(peers::follow(host, args.probes.port(), own, peers));
+    }
+    let mut keeper = tokio::spawn(keeper.run());
+    tokio::select! {
+        // It ends by the shutdown alone, once the Lease is given back.
+        _ = &mut keeper => Ok(ExitCode::SUCCESS),
+        ended = tasks.join_next() => {
+            tracing::error!("a part of the operator has ended: {ended:?}");
+            shutdown.cancel();
+            // What it leads is better led by another at once.
+            let _ = tokio::time::timeout(limits::API_CALL, keeper).await;
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+async fn bind(flag: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|error| StartError::Bind { flag, address, error })
+}
+
+fn client() -> Result<kube::Client, StartError> {
+    // No kubeconfig: its readers are a tenth of the binary, and an operator outside of its cluster reaches no worker's health port.
+    let mut config = kube::Config::incluster().map_err(|error| StartError::Client(error.to_string()))?;
+    config.connect_timeout = Some(limits::API_CALL);
+    // A watch is silent for as long as nothing happens; each other call has a deadline where it is made.
+    config.read_timeout = Some(limits::WATCH_SILENCE);
+    kube::Client::try_from(config).map_err(|error| StartError::Client(error.to_string()))
+}
+
+/// Two processes of one pod are told apart by it.
+fn random() -> String {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
