@@ -22,6 +22,7 @@ pub mod event;
 pub mod ids;
 mod ledger;
 pub mod limits;
+mod news;
 mod node;
 mod observe;
 pub mod panel;

@@ -130,11 +130,21 @@ pub(crate) enum Write {
         /// The version that it replaces: whoever knows an older one does not know all of what is there after it.
         replaces: ResourceVersion,
         status: Box<StreamStatus>,
+        /// What is to be said once it is there.
+        news: Vec<Action>,
         /// The claim that it records.
         claim: Option<StreamRef>,
     },
     /// Of a pool's status.
-    Pool { name: PoolName, uid: Uid, replaces: ResourceVersion, status: Box<PoolStatus> },
+    Pool {
+        name: PoolName,
+        uid: Uid,
+        /// The version that it replaces.
+        replaces: ResourceVersion,
+        status: Box<PoolStatus>,
+        /// What is to be said once it is there.
+        news: Vec<Action>,
+    },
     /// A deletion.
     Delete { uid: Uid },
 }

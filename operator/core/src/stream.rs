@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::action::Action;
 use crate::ids::{
     BootId, Epoch, NodeName, ObjectName, Path, PoolName, ResourceVersion, UnixTime, WorkerName, WriteId,
 };
@@ -46,6 +47,8 @@ pub(crate) struct Stream {
     pub(crate) blocked: Option<Blocked>,
     /// The status write under way.
     pub(crate) write: Option<WriteId>,
+    /// The last write whose outcome is not known, and what is to be said if it is there.
+    pub(crate) unsaid: Option<Box<(StreamStatus, Vec<Action>)>>,
     /// A GET is under way: nothing is written until it answers.
     pub(crate) reading: Option<Reading>,
     /// After a refused write: nothing is claimed before this.
@@ -197,6 +200,7 @@ impl Stream {
             waits: false,
             blocked: None,
             write: None,
+            unsaid: None,
             reading: None,
             retry_at: None,
             publisher: None,

@@ -56,7 +56,8 @@ const MUTANTS: &[Mutant] = &[
         "a write of unknown outcome is read back before anybody is told",
         "observe/writes.rs",
         "self.set_phase(&key, ClaimPhase::Reading);",
-        "let version = self.streams[uid].resource_version; self.note_written(uid, version, version, status.clone()); \
+        "let version = self.streams[uid].resource_version; let status = written.status.clone(); \
+         self.note_written(uid, version, Written { replaces: version, status, news: Vec::new() }); \
          self.set_phase(&key, ClaimPhase::Written); self.dirty.tell.insert(key.clone());",
     ),
     mutant(

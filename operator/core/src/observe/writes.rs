@@ -9,9 +9,18 @@ use crate::observe::objects::Source;
 use crate::reason::Reason;
 use crate::spec::StreamObject;
 use crate::state::{After, State, Write};
-use crate::status::{Conditions, Failover, PoolStatus, StreamStatus, Usage};
+use crate::status::{PoolStatus, StreamStatus};
 use crate::stream::Reading;
 use crate::timers::Timer;
+
+/// What a write was to bring, and what it was made from.
+struct Written<Status> {
+    /// The version that it replaces.
+    replaces: ResourceVersion,
+    status: Status,
+    /// What is to be said once it is there.
+    news: Vec<Action>,
+}
 
 impl State {
     /// A write ended.
@@ -28,11 +37,11 @@ impl State {
             WriteOutcome::NotFound => {}
         }
         match write {
-            Write::Stream { uid, replaces, status, claim } => {
-                self.note_stream_write(&uid, id, (replaces, *status), claim, outcome, now)
+            Write::Stream { uid, replaces, status, news, claim } => {
+                self.note_stream_write(&uid, id, Written { replaces, status: *status, news }, claim, outcome, now)
             }
-            Write::Pool { name, uid, replaces, status } => {
-                self.note_pool_write(&name, &uid, (replaces, *status), outcome, now)
+            Write::Pool { name, uid, replaces, status, news } => {
+                self.note_pool_write(&name, &uid, Written { replaces, status: *status, news }, outcome, now)
             }
             Write::Delete { uid } => match outcome {
                 // The watch says when it is gone.
@@ -51,7 +60,7 @@ impl State {
         &mut self,
         uid: &Uid,
         id: WriteId,
-        (replaces, status): (ResourceVersion, StreamStatus),
+        written: Written<StreamStatus>,
         claim: Option<StreamRef>,
         outcome: WriteOutcome,
         now: Now,
@@ -65,7 +74,7 @@ impl State {
         match outcome {
             WriteOutcome::Written { resource_version } => {
                 let was_on_record = self.current_claim(uid).is_none_or(|key| self.is_on_record(&key));
-                self.note_written(uid, replaces, resource_version, status);
+                self.note_written(uid, resource_version, written);
                 if !was_on_record && let Some(key) = self.current_claim(uid) {
                     self.dirty.tell.insert(key);
                 }
@@ -82,6 +91,9 @@ impl State {
             WriteOutcome::Conflict | WriteOutcome::Unknown => {
                 if let Some(key) = claim {
                     self.set_phase(&key, ClaimPhase::Reading);
+                }
+                if let Some(stream) = self.streams.get_mut(uid) {
+                    stream.unsaid = Some(Box::new((written.status, written.news)));
                 }
                 self.read(uid);
             }
@@ -104,21 +116,28 @@ impl State {
     fn note_written(
         &mut self,
         uid: &Uid,
-        replaces: ResourceVersion,
         resource_version: ResourceVersion,
-        status: StreamStatus,
+        Written { replaces, status, news }: Written<StreamStatus>,
     ) {
         let Some(stream) = self.streams.get_mut(uid) else { return };
-        let object = ObjectRef::Stream { uid: uid.clone(), name: stream.name.clone() };
-        let mut emits = transitions(&object, &stream.stored.conditions, &status.conditions);
-        emits.extend(moved(&object, &stream.stored, &status));
         // The watch may have been faster than the answer. An older version than it replaced is known where the stream was
         // lost meanwhile and met again in an old list: its spec is not the one that is there.
         if (replaces..=resource_version).contains(&stream.resource_version) {
             stream.resource_version = resource_version;
             *stream.stored = status;
         }
-        self.outbox.extend(emits);
+        stream.unsaid = None;
+        self.outbox.extend(news);
+    }
+
+    /// A read shows what a write of unknown outcome has come to: if it is there, its news is told.
+    fn say_unsaid(&mut self, uid: &Uid) {
+        let Some(stream) = self.streams.get_mut(uid) else { return };
+        let Some(unsaid) = stream.unsaid.take() else { return };
+        let (status, news) = *unsaid;
+        if *stream.stored == status {
+            self.outbox.extend(news);
+        }
     }
 
     fn note_refused(&mut self, uid: &Uid, message: String, now: Now) {
@@ -141,7 +160,7 @@ impl State {
         &mut self,
         name: &PoolName,
         uid: &Uid,
-        (replaces, status): (ResourceVersion, PoolStatus),
+        Written { replaces, status, news }: Written<PoolStatus>,
         outcome: WriteOutcome,
         now: Now,
     ) {
@@ -153,8 +172,7 @@ impl State {
                 if replaces == pool.resource_version {
                     pool.passed_over = None;
                 }
-                let object = ObjectRef::Pool { uid: uid.clone(), name: name.clone() };
-                self.outbox.extend(transitions(&object, &pool.stored.conditions, &status.conditions));
+                self.outbox.extend(news);
                 if (replaces..=resource_version).contains(&pool.resource_version) {
                     pool.resource_version = resource_version;
                     *pool.stored = status;
@@ -207,6 +225,7 @@ impl State {
             Some(object) => {
                 self.end_absence(uid, now);
                 self.see_stream(object, source, now);
+                self.say_unsaid(uid);
                 self.settle_read_claim(uid);
                 self.settle_adopted(uid, now);
             }
@@ -272,91 +291,5 @@ impl State {
             worker.digest = None;
         }
         self.mark(&key.uid.clone());
-    }
-}
-
-/// An event for a move that has come to its end.
-fn moved(object: &ObjectRef, before: &StreamStatus, after: &StreamStatus) -> Option<Action> {
-    let ended = after.last_failover.as_ref().filter(|it| before.last_failover.as_ref() != Some(it))?;
-    let Failover { at: _, from, to, reason, gap_ms: Some(gap_ms) } = ended else { return None };
-    let publish = after.endpoints.iter().find(|endpoint| endpoint.usage == Usage::Publish);
-    let publish = publish.map_or(String::new(), |endpoint| format!("; publish to {}", endpoint.url));
-    let note = if from == to {
-        format!("{to} was started again and has it after {gap_ms} ms{publish}")
-    } else {
-        format!("moved from {from} to {to} in {gap_ms} ms{publish}")
-    };
-    Some(Action::Emit { object: object.clone(), reason: *reason, severity: Severity::Normal, note })
-}
-
-/// An event for each condition that turned for the worse, one for each reason.
-fn transitions(object: &ObjectRef, before: &Conditions, after: &Conditions) -> Vec<Action> {
-    let mut emits: Vec<Action> = Vec::new();
-    for (kind, condition) in after {
-        let was = before.get(kind);
-        let changed = was.is_none_or(|was| was.status != condition.status || was.reason != condition.reason);
-        if changed && condition.status == kind.is_alarm() && is_told(condition.reason) {
-            let (severity, note) = (Severity::Warning, condition.message.clone());
-            let told = emits
-                .iter()
-                .any(|emit| matches!(emit, Action::Emit { reason, .. } if *reason == condition.reason));
-            if !told {
-                emits.push(Action::Emit { object: object.clone(), reason: condition.reason, severity, note });
-            }
-        }
-    }
-    emits
-}
-
-/// Whether a bad condition of this reason is news. Steps on the way, and what people did themselves, are not.
-fn is_told(reason: Reason) -> bool {
-    match reason {
-        Reason::InvalidSpec
-        | Reason::NotSupported
-        | Reason::PathConflict
-        | Reason::PathNotGranted
-        | Reason::Overlap
-        | Reason::PoolNotFound
-        | Reason::PoolNotAccepted
-        | Reason::NamespaceNotAllowed
-        | Reason::PoolExhausted
-        | Reason::NoWorker
-        | Reason::WorkerUnheard
-        | Reason::WorkerLost
-        | Reason::Idle
-        | Reason::Suspect
-        | Reason::TokenSecretNotFound
-        | Reason::AboveThreshold
-        | Reason::LeasesOutside
-        | Reason::ForeignHolder
-        | Reason::EphemeralRange
-        | Reason::NodePortRange => true,
-        Reason::Accepted
-        | Reason::Leased
-        | Reason::Assigned
-        | Reason::Assigning
-        | Reason::Claiming
-        | Reason::AwaitingInventory
-        | Reason::WorkerRestarted
-        | Reason::Drained
-        | Reason::Returned
-        | Reason::Paused
-        | Reason::Media
-        | Reason::NoPublisher
-        | Reason::Stalled
-        | Reason::Deleted
-        | Reason::SpecChanged
-        | Reason::BindFailed
-        | Reason::PortContested
-        | Reason::Superseded
-        | Reason::Leak
-        | Reason::TtlExpired
-        | Reason::Available
-        | Reason::NoNode
-        | Reason::AbsenceHeld
-        | Reason::ListWentBack
-        | Reason::WriteRefused
-        | Reason::ControlDegraded
-        | Reason::Hold => false,
     }
 }

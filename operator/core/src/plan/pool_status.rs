@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use crate::action::Action;
+use crate::action::{Action, ObjectRef};
 use crate::event::{Holder, Now};
 use crate::ids::{NodeName, ObjectName, PoolName, UnixTime};
 use crate::ledger::{Held, QuarantineCause};
 use crate::limits;
+use crate::news;
 use crate::plan::status::condition;
 use crate::pool::Pool;
 use crate::port_set::PortSet;
@@ -32,6 +33,8 @@ impl State {
                 continue;
             }
             let (uid, resource_version) = (pool.uid.clone(), pool.resource_version);
+            let object = ObjectRef::Pool { uid: uid.clone(), name: name.clone() };
+            let news = news::transitions(&object, &pool.stored.conditions, &status.conditions);
             let id = self.next_write();
             if let Some(pool) = self.pools.get_mut(&name) {
                 pool.write = Some(id);
@@ -41,6 +44,7 @@ impl State {
                 uid: uid.clone(),
                 replaces: resource_version,
                 status: status.clone(),
+                news,
             };
             self.writes.insert(id, write);
             self.timers.set(timer, now.mono + self.config.pool_status_every);

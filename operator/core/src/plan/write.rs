@@ -1,10 +1,11 @@
 //! Which statuses are written, in which order: claims first, no more at once than the API is to bear, nothing that
 //! would change nothing.
 
-use crate::action::Action;
+use crate::action::{Action, ObjectRef};
 use crate::claim::ClaimPhase;
 use crate::event::Now;
 use crate::ids::{StreamRef, Uid};
+use crate::news;
 use crate::reason::Reason;
 use crate::state::{State, Write};
 
@@ -51,6 +52,8 @@ impl State {
             return;
         }
         let (name, resource_version) = (stream.name.clone(), stream.resource_version);
+        let object = ObjectRef::Stream { uid: uid.clone(), name: name.clone() };
+        let news = news::of_stream(&object, &stream.stored, &status);
         let id = self.next_write();
         if let Some(key) = claim {
             self.set_phase(key, ClaimPhase::Writing(id));
@@ -61,6 +64,7 @@ impl State {
             uid: uid.clone(),
             replaces: resource_version,
             status: status.clone(),
+            news,
             claim: claim.cloned(),
         };
         self.writes.insert(id, write);
