@@ -37,9 +37,14 @@ impl State {
             WriteOutcome::NotFound => {}
         }
         match write {
-            Write::Stream { uid, replaces, status, news, claim } => {
-                self.note_stream_write(&uid, id, Written { replaces, status: *status, news }, claim, outcome, now)
-            }
+            Write::Stream { uid, replaces, status, news, claim } => self.note_stream_write(
+                &uid,
+                id,
+                Written { replaces, status: *status, news },
+                claim,
+                outcome,
+                now,
+            ),
             Write::Pool { name, uid, replaces, status, news } => {
                 self.note_pool_write(&name, &uid, Written { replaces, status: *status, news }, outcome, now)
             }
