@@ -36,6 +36,13 @@ impl State {
             WriteOutcome::Unknown => self.counters.writes_unknown += 1,
             WriteOutcome::NotFound => {}
         }
+        match &outcome {
+            WriteOutcome::Written { .. }
+            | WriteOutcome::Conflict
+            | WriteOutcome::Refused { .. }
+            | WriteOutcome::NotFound => self.window.answered(),
+            WriteOutcome::Unknown => self.window.unanswered(),
+        }
         match write {
             Write::Stream { uid, replaces, status, news, claim } => self.note_stream_write(
                 &uid,
