@@ -1,6 +1,7 @@
 //! What a worker really holds, compared with the ledger: the one place where the two are made to agree.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::claim::{Claim, ClaimPhase, Lease};
 use crate::event::{Closed, Inventory, Now};
@@ -10,7 +11,7 @@ use crate::limits;
 use crate::observe::lists::exceeds;
 use crate::reason::Reason;
 use crate::spec::RtpTransport;
-use crate::state::{After, State};
+use crate::state::{After, State, unix};
 use crate::stream::{Moving, Stream};
 use crate::timers::Timer;
 
@@ -275,9 +276,16 @@ impl State {
                     self.read(&key.uid);
                 }
                 Some(stream) if key.epoch <= stream.epoch => {
-                    // Revoked, or never to be had: a leak, closed and counted.
-                    self.counters.leaks_repaired += 1;
-                    self.adopt(name, &key, ports, ClaimPhase::Revoking(Reason::Leak));
+                    if let Some(left) = self.handover_left(stream, &key, name, now) {
+                        self.adopt(name, &key, ports, ClaimPhase::Revoking(Reason::Drained));
+                        if ports.is_some() {
+                            self.timers.set(Timer::Handover(key.clone()), now.mono + left);
+                        }
+                    } else {
+                        // Revoked, or never to be had: a leak, closed and counted.
+                        self.counters.leaks_repaired += 1;
+                        self.adopt(name, &key, ports, ClaimPhase::Revoking(Reason::Leak));
+                    }
                     self.dirty.tell.insert(key);
                 }
                 Some(_) => {
@@ -303,7 +311,18 @@ impl State {
                 ),
             );
         }
-        let _ = now;
+    }
+
+    /// How long a stream that another leader has moved away from a draining worker is still to be served there; absent: it was not,
+    /// or the time is over. The leader may have been on the node that is emptied.
+    fn handover_left(&self, stream: &Stream, key: &StreamRef, name: &NodeName, now: Now) -> Option<Duration> {
+        let moved = stream.stored.last_failover.as_ref().filter(|it| it.reason == Reason::Drained)?;
+        let here = self.worker(name).is_some_and(|worker| worker.name == moved.from);
+        let current = stream.claim.filter(|current| here && key.epoch < *current)?;
+        // The one before: what was left behind earlier is over.
+        let latest = self.claims_of(&key.uid).all(|(it, _)| it.epoch <= key.epoch || it.epoch == current);
+        let since = unix(now).0.saturating_sub(moved.at.0);
+        limits::HANDOVER.checked_sub(Duration::from_secs(since)).filter(|left| latest && !left.is_zero())
     }
 
     /// What only a worker knew of is open as it says, whatever its spec asks for by now.
