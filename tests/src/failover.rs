@@ -129,27 +129,44 @@ pub fn suffer(
     drop(watch);
     // Logs go with their pods.
     let ran = ran(cluster)?;
+    no_directory_went_back(cluster)?;
     put_right(installation, &node, fault, pid)?;
     wait_all_ready(cluster, streams, BACK)?;
     Ok(Outage { fault, with_leader, took: took?, ran })
 }
 
-/// What the workers that are there have had in force since they are. A directory that went back to a lower epoch is an error.
+/// What the workers that are there have had in force since they are.
 pub fn ran(cluster: &Cluster) -> Result<Ran, String> {
     let mut ran = Ran::new();
+    for (file, text) in logs(cluster)? {
+        for (stream, epoch) in text.lines().filter_map(assigned) {
+            ran.entry((stream, epoch)).or_default().insert(file.clone());
+        }
+    }
+    Ok(ran)
+}
+
+/// Whether each worker was told rising epochs only. A restored backup may break this for a moment, no failover may.
+fn no_directory_went_back(cluster: &Cluster) -> Result<(), String> {
+    for (file, text) in logs(cluster)? {
+        if let Some(line) = text.lines().find(|line| line.contains(WENT_BACK)) {
+            return Err(format!("{}: {line}", file.display()));
+        }
+    }
+    Ok(())
+}
+
+/// What the workers that are there have written since they are.
+fn logs(cluster: &Cluster) -> Result<Vec<(PathBuf, String)>, String> {
+    let mut logs = Vec::new();
     for node in cluster.nodes() {
         let pods = node.files_folder().join("log/pods");
         for file in log_files(&pods).map_err(|e| format!("{}: {e}", pods.display()))? {
             let text = fs::read_to_string(&file).map_err(|e| format!("{}: {e}", file.display()))?;
-            if let Some(line) = text.lines().find(|line| line.contains(WENT_BACK)) {
-                return Err(format!("{}: {line}", file.display()));
-            }
-            for (stream, epoch) in text.lines().filter_map(assigned) {
-                ran.entry((stream, epoch)).or_default().insert(file.clone());
-            }
+            logs.push((file, text));
         }
     }
-    Ok(ran)
+    Ok(logs)
 }
 
 /// One a start of a worker.
