@@ -168,8 +168,10 @@ impl State {
                     former.extend(numbers);
                 }
                 ClaimPhase::Written | ClaimPhase::Told | ClaimPhase::Acknowledged if unread && has_later => {
-                    // The record went back: its stream goes on by what is here, and what is open of this epoch is a leak.
+                    // The record went back: its stream goes on by what is here, and what is open of this epoch is a leak. Its numbers
+                    // may have been another's since.
                     self.end_claim(&key, After::Cooling, now);
+                    former.extend(numbers);
                 }
                 ClaimPhase::Written | ClaimPhase::Told | ClaimPhase::Acknowledged if has => {
                     if let Some(claim) = self.claims.get_mut(&key) {
