@@ -65,8 +65,8 @@ pub(crate) struct Standalone {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9181")]
     pub(crate) health: SocketAddr,
 
-    /// Address that publishers and players reach this machine at, best first; repeat for several [default: the first address
-    /// that is not loopback]
+    /// Address that publishers and players reach this machine at, best first; repeat for several [default: the one that
+    /// --rtmp and --http name, else the first that is not loopback]
     #[arg(long, value_name = "ADDR")]
     pub(crate) advertise: Vec<IpAddr>,
 

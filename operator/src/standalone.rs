@@ -245,8 +245,7 @@ fn worker_arguments(args: &Standalone, ready: &Ready) -> io::Result<Vec<OsString
     add("--rtmp", args.rtmp.to_string());
     add("--http", args.http.to_string());
     add("--health", args.health.to_string());
-    let advertise = if args.advertise.is_empty() { vec![first_address()?] } else { args.advertise.clone() };
-    for address in advertise {
+    for address in advertised(args)? {
         add("--advertise", address.to_string());
     }
     if let Some(shards) = args.shards {
@@ -261,6 +260,16 @@ fn worker_arguments(args: &Standalone, ready: &Ready) -> io::Result<Vec<OsString
         arguments.push("--test-hooks".into());
     }
     Ok(arguments)
+}
+
+/// Where publishers and players are told to go: where they are listened for, if that is one address.
+fn advertised(args: &Standalone) -> io::Result<Vec<IpAddr>> {
+    let (rtmp, http) = (args.rtmp.ip(), args.http.ip());
+    Ok(match &args.advertise[..] {
+        [] if rtmp == http && !rtmp.is_unspecified() => vec![rtmp],
+        [] => vec![first_address()?],
+        given => given.to_vec(),
+    })
 }
 
 /// The first address that is not loopback, an IPv4 one if there is any; loopback where there is no other.

@@ -65,6 +65,9 @@ pub struct Outage {
 /// Which processes, by their log files, have had a stream in force at an epoch.
 pub type Ran = BTreeMap<(String, u64), BTreeSet<PathBuf>>;
 
+/// A worker's word for a directory that no leader ought to send.
+const WENT_BACK: &str = "the directory went back to a lower epoch";
+
 /// Longer than any bound that is asked for: what takes longer is told as not having come back.
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -131,13 +134,16 @@ pub fn suffer(
     Ok(Outage { fault, with_leader, took: took?, ran })
 }
 
-/// What the workers that are there have had in force since they are.
+/// What the workers that are there have had in force since they are. A directory that went back to a lower epoch is an error.
 pub fn ran(cluster: &Cluster) -> Result<Ran, String> {
     let mut ran = Ran::new();
     for node in cluster.nodes() {
         let pods = node.files_folder().join("log/pods");
         for file in log_files(&pods).map_err(|e| format!("{}: {e}", pods.display()))? {
             let text = fs::read_to_string(&file).map_err(|e| format!("{}: {e}", file.display()))?;
+            if let Some(line) = text.lines().find(|line| line.contains(WENT_BACK)) {
+                return Err(format!("{}: {line}", file.display()));
+            }
             for (stream, epoch) in text.lines().filter_map(assigned) {
                 ran.entry((stream, epoch)).or_default().insert(file.clone());
             }

@@ -86,7 +86,7 @@ impl Standalone {
         {
             command.args([flag, &address.to_string()]);
         }
-        command.args(["--advertise", "127.0.0.1"]).args(arguments);
+        command.args(arguments);
         let process = Running::start("penstock", command, self.folder.file("penstock.log"));
         let process = self.process.insert(process);
         let (admin, mut last) = (self.admin, String::new());

@@ -1,6 +1,6 @@
 //! The product on a cluster: what a person applies plays at the endpoints that its status names.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tests::clips::{self, Clip, Pictures, Sound};
 use tests::cluster::Cluster;
@@ -33,9 +33,11 @@ fn what_the_examples_declare_is_ready_and_plays() {
     let installed = Installation::of(&cluster).expect("the chart installs");
     installed.wait_ready(STARTED).expect("operator and workers start");
 
+    let begun = Instant::now();
     installed.apply(&root().join("manifests/examples").display().to_string()).expect("the API takes them");
     let wait = ["wait", "--for=condition=Ready", "mst", "--all", "--timeout=20s"];
     cluster.ask(&wait).expect("all examples are Ready");
+    eprintln!("the examples are Ready {:?} after they are applied", begun.elapsed());
 
     push_plays(&cluster);
     camera_plays(&cluster, "door", Transport::Tcp, 200_000_001);

@@ -550,6 +550,11 @@ impl Control {
         let update = Update { version, full, more, entries: checked, removed: &removed_paths };
         match self.parts.directory.apply(update) {
             Applied::Yes => {}
+            Applied::WentBack(streams) => {
+                for (from, StreamRef { uid, epoch }) in streams {
+                    tracing::error!(%uid, from, epoch, "the directory went back to a lower epoch");
+                }
+            }
             Applied::TooOld => tracing::warn!(version, "an older directory is not applied"),
         }
     }

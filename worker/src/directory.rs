@@ -85,6 +85,7 @@ impl Directory {
     /// Applies an update. An older version than the one held is ignored, which the return value tells.
     pub fn apply<S: AsRef<str>>(&self, update: Update<'_, S>) -> Applied {
         let Update { version, full, more, entries, removed } = update;
+        let applied;
         {
             // A writer that panicked left whole entries behind, since each is inserted whole.
             let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
@@ -92,6 +93,13 @@ impl Directory {
                 return Applied::TooOld;
             }
             inner.version = version;
+            let back = entries.iter().filter_map(|(path, entry)| {
+                let before = &inner.paths.get(path)?.stream;
+                let same = before.uid == entry.stream.uid && before.epoch > entry.stream.epoch;
+                same.then(|| (before.epoch, entry.stream.clone()))
+            });
+            let back: Vec<_> = back.collect();
+            applied = if back.is_empty() { Applied::Yes } else { Applied::WentBack(back) };
             if full {
                 inner.staged = Some(Paths::new());
             }
@@ -104,14 +112,14 @@ impl Directory {
             }
             paths.extend(entries.into_iter().map(|(path, entry)| (path, Arc::new(entry))));
             if more {
-                return Applied::Yes;
+                return applied;
             }
             if let Some(whole) = inner.staged.take() {
                 inner.paths = whole;
             }
         }
         self.received.send_replace(true);
-        Applied::Yes
+        applied
     }
 
     /// What is known of a path (without slashes at its ends).
@@ -141,10 +149,12 @@ impl Directory {
 }
 
 /// What became of an update.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Applied {
     /// It is in force.
     Yes,
+    /// So it is, but these streams had a higher epoch before, which no leader ever ought to say.
+    WentBack(Vec<(u64, StreamRef)>),
     /// A newer one is held.
     TooOld,
 }
@@ -157,9 +167,13 @@ mod tests {
     use crate::convert;
 
     fn entry(path: &str) -> (Arc<str>, Entry) {
+        entry_at(path, 1)
+    }
+
+    fn entry_at(path: &str, epoch: u64) -> (Arc<str>, Entry) {
         let entry = wire::DirectoryEntry {
             path: path.to_owned(),
-            stream: Some(wire::StreamRef { uid: path.to_owned(), epoch: 1 }),
+            stream: Some(wire::StreamRef { uid: path.to_owned(), epoch }),
             publish: Some(wire::PublishPolicy::default()),
             play: Some(wire::PlayPolicy::default()),
             ..wire::DirectoryEntry::default()
@@ -192,5 +206,20 @@ mod tests {
         assert!(["b", "c", "d"].iter().all(|path| known(&directory, path)));
         assert_eq!(directory.lookup("a"), Lookup::Undeclared, "it is in none of the pieces");
         assert_eq!(directory.apply(update(0, false, false, &["e"])), Applied::TooOld);
+    }
+
+    #[test]
+    fn a_lower_epoch_after_a_higher_one_is_told() {
+        let directory = Directory::default();
+        let apply = |full, epoch| {
+            let entries = vec![entry_at("a", epoch)];
+            directory.apply(Update::<&str> { version: 1, full, more: false, entries, removed: &[] })
+        };
+        assert_eq!([apply(true, 2), apply(false, 2), apply(false, 3)], [const { Applied::Yes }; 3]);
+        for full in [false, true] {
+            apply(false, 3);
+            let Applied::WentBack(streams) = apply(full, 2) else { panic!("it was 3") };
+            assert_eq!((streams[0].0, streams[0].1.epoch), (3, 2));
+        }
     }
 }

@@ -25,7 +25,7 @@ pub struct Config {
     pub answer_after: Duration,
     /// A pool's status is written at most this often.
     pub pool_status_every: Duration,
-    /// Writes in flight at once, claims first.
+    /// Writes in flight at once, claims first; fewer while the API gives no answer in time.
     pub writes_in_flight_max: usize,
     /// Between two updates of the directory, for each worker that they go to. An owner is told of its own paths at once.
     pub directory_pause: Duration,

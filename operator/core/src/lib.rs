@@ -35,6 +35,7 @@ mod state;
 pub mod status;
 mod stream;
 mod timers;
+mod window;
 
 pub use action::{Action, Command};
 pub use config::Config;

@@ -12,6 +12,10 @@ pub const SCAN_AGAIN_MIN: Duration = Duration::from_secs(1);
 /// A write that was refused is tried again after this, or when its object changes.
 pub const RETRY_AFTER: Duration = Duration::from_secs(5);
 
+/// Writes in flight at once with an API that answers none in time: so few that even 4 a second get through one after the other,
+/// so many that one that is lost holds up no other.
+pub const WRITES_IN_FLIGHT_MIN: usize = 4;
+
 /// Writes of a pool's status in a row, one in `pool_status_every`, that met another version than is known. A watch that
 /// lives brings that version sooner.
 pub const POOL_CONFLICTS_MAX: u32 = 4;

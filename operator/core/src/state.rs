@@ -18,6 +18,7 @@ use crate::pool::Pool;
 use crate::status::{PoolStatus, StreamStatus};
 use crate::stream::{Arrival, Queue, Stream};
 use crate::timers::Timers;
+use crate::window::Window;
 
 mod holding;
 mod indexes;
@@ -73,6 +74,8 @@ pub struct State {
     /// Streams that a list lacked and that a person must confirm.
     pub(crate) held_absent: BTreeSet<Uid>,
     pub(crate) writes: BTreeMap<WriteId, Write>,
+    /// How many of them there may be.
+    pub(crate) window: Window,
     /// Streams that are being read, and whether one was seen to go meanwhile: its answer may be older than that.
     pub(crate) reads: BTreeMap<Uid, bool>,
     pub(crate) timers: Timers,
@@ -186,6 +189,7 @@ impl State {
     /// Nothing is known yet.
     pub fn new(config: Config) -> Self {
         Self {
+            window: Window::new(config.writes_in_flight_max),
             config,
             lead: None,
             term_seen: Term(0),

@@ -318,7 +318,21 @@ where
     let mut how = WatchParams::default().timeout(limits::WATCH_SECONDS);
     how.field_selector = W::fields();
     let silence = limits::WATCH_SILENCE;
+    let mut opened_before = false;
     loop {
+        // From a version that the API has not reached, as after a restore from a backup, a watch is silent until it has, and
+        // what happens until then never comes.
+        if std::mem::replace(&mut opened_before, true) {
+            match newest::<W>(api).await {
+                Ok(newest) if is_below(&newest, &version) => return went_back(&newest, &version),
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::debug!("the API's version is not known: {error}");
+                    sleep(limits::API_RETRY).await;
+                    continue;
+                }
+            }
+        }
         let opened = match timeout(limits::API_CALL, api.watch(&how, &version)).await {
             Ok(opened) => opened,
             Err(_) => {
@@ -338,18 +352,15 @@ where
             }
         };
         loop {
-            let event = match timeout(silence, changes.try_next()).await {
+            let (at, event) = match timeout(silence, changes.try_next()).await {
                 Ok(Ok(Some(WatchEvent::Added(object) | WatchEvent::Modified(object)))) => {
-                    version = of(&object, version);
-                    W::seen(&object)
+                    (object.meta().resource_version.clone(), Some(W::seen(&object)))
                 }
                 Ok(Ok(Some(WatchEvent::Deleted(object)))) => {
-                    version = of(&object, version);
-                    W::gone(&object)
+                    (object.meta().resource_version.clone(), Some(W::gone(&object)))
                 }
                 Ok(Ok(Some(WatchEvent::Bookmark(bookmark)))) => {
-                    version = bookmark.metadata.resource_version;
-                    continue;
+                    (Some(bookmark.metadata.resource_version), None)
                 }
                 Ok(Ok(Some(WatchEvent::Error(status)))) => {
                     if status.code == StatusCode::GONE.as_u16() {
@@ -371,13 +382,37 @@ where
                     break;
                 }
             };
-            if let Err(closed) = feed.send(event).await {
+            if let Some(at) = at {
+                if is_below(&at, &version) {
+                    return went_back(&at, &version);
+                }
+                version = at;
+            }
+            if let Some(event) = event
+                && let Err(closed) = feed.send(event).await
+            {
                 return Relist::Never(closed);
             }
         }
     }
 }
 
-fn of<K: Resource>(object: &K, before: String) -> String {
-    object.meta().resource_version.clone().unwrap_or(before)
+/// The version that the API has come to: one object, read from etcd's quorum.
+async fn newest<W: Watched>(api: &Api<W::Object>) -> Result<String, String> {
+    let one = ListParams { field_selector: W::fields(), ..ListParams::default() }.limit(1);
+    let list = list_page(api, one).await?;
+    list.metadata.resource_version.ok_or_else(|| "a list has no version".to_owned())
 }
+
+/// Versions of one API server are numbers that only rise; what is none says nothing.
+fn is_below(version: &str, than: &str) -> bool {
+    let number = |text: &str| text.parse::<u64>().ok();
+    number(version).zip(number(than)).is_some_and(|(version, than)| version < than)
+}
+
+fn went_back(to: &str, from: &str) -> Relist {
+    Relist::Because(format!("the API went back from version {from} to {to}"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -36,10 +36,22 @@ impl State {
             WriteOutcome::Unknown => self.counters.writes_unknown += 1,
             WriteOutcome::NotFound => {}
         }
+        match &outcome {
+            WriteOutcome::Written { .. }
+            | WriteOutcome::Conflict
+            | WriteOutcome::Refused { .. }
+            | WriteOutcome::NotFound => self.window.answered(),
+            WriteOutcome::Unknown => self.window.unanswered(),
+        }
         match write {
-            Write::Stream { uid, replaces, status, news, claim } => {
-                self.note_stream_write(&uid, id, Written { replaces, status: *status, news }, claim, outcome, now)
-            }
+            Write::Stream { uid, replaces, status, news, claim } => self.note_stream_write(
+                &uid,
+                id,
+                Written { replaces, status: *status, news },
+                claim,
+                outcome,
+                now,
+            ),
             Write::Pool { name, uid, replaces, status, news } => {
                 self.note_pool_write(&name, &uid, Written { replaces, status: *status, news }, outcome, now)
             }

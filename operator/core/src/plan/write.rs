@@ -12,14 +12,14 @@ use crate::state::{State, Write};
 impl State {
     /// Writes claims, then what only informs.
     pub(super) fn write_statuses(&mut self, now: Now) {
-        while self.writes.len() < self.config.writes_in_flight_max {
+        while self.writes.len() < self.window.size() {
             let Some((_, key)) = self.dirty.claims.pop_first() else { break };
             let reserved = self.claims.get(&key).is_some_and(|claim| claim.phase == ClaimPhase::Reserved);
             if reserved && self.current_claim(&key.uid).as_ref() == Some(&key) {
                 self.write_stream(&key.uid, Some(&key), now);
             }
         }
-        while self.writes.len() < self.config.writes_in_flight_max {
+        while self.writes.len() < self.window.size() {
             let Some(uid) = self.dirty.statuses.pop_first() else { break };
             let current = self.current_claim(&uid);
             let reserved = current.as_ref().and_then(|key| self.claims.get(key));

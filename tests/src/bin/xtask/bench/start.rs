@@ -70,7 +70,6 @@ impl Setup {
         for (nth, flag) in ["--rtmp", "--http", "--admin", "--health"].into_iter().enumerate() {
             command.args([flag, &address(nth as u16).to_string()]);
         }
-        command.args(["--advertise", "127.0.0.1"]);
         time(command, address(0))
     }
 }
