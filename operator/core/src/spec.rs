@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::ids::{NodeName, ObjectName, Path, PoolName, ResourceVersion, Uid};
+use crate::ids::{NodeName, ObjectName, Path, PoolName, Ports, ResourceVersion, Uid};
 use crate::port_set::PortSet;
 use crate::reason::Reason;
 use crate::status::{PoolStatus, StreamStatus};
@@ -118,6 +118,15 @@ pub struct RtpSource {
     pub ssrc_policy: SsrcPolicy,
     /// A pair is leased, the odd number for RTCP.
     pub rtcp: bool,
+    /// This number, or the pair that begins with it, and no other. Even where there is a pair.
+    pub port: Option<u16>,
+}
+
+impl RtpSource {
+    /// The numbers that it must have; absent: whichever the pool gives.
+    pub fn fixed(&self) -> Option<Ports> {
+        self.port.map(|rtp| Ports { rtp, rtcp: self.rtcp.then_some(rtp | 1) })
+    }
 }
 
 /// How RTP comes.

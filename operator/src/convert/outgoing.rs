@@ -146,7 +146,8 @@ fn access(tokens: &Tokens, allowed_cidrs: &[Arc<str>]) -> wire::Access {
 }
 
 fn rtp(source: &RtpSource, ports: Ports) -> wire::RtpSource {
-    let RtpSource { transport, ssrc, ssrc_policy, rtcp: _ } = source;
+    // Its numbers are in the lease.
+    let RtpSource { transport, ssrc, ssrc_policy, rtcp: _, port: _ } = source;
     let transport = match transport {
         RtpTransport::Udp => wire::RtpTransport::Udp,
         RtpTransport::TcpPassive => wire::RtpTransport::TcpPassive,

@@ -142,7 +142,10 @@ impl Findings {
         self.works(*transport != RtpTransport::TcpActive, "spec.source.rtp.transport", words::RTP_ACTIVE);
         self.works(remote.is_none(), "spec.source.rtp.remote", words::RTP_REMOTE);
         self.works(*payload == RtpPayload::Ps, "spec.source.rtp.payload", words::RTP_PAYLOAD);
-        self.works(port.is_none(), "spec.source.rtp.port", words::RTP_PORT);
+        self.must(*port != Some(0), "spec.source.rtp.port", words::RTP_PORT);
+        let pair = rtcp.unwrap_or(*transport == RtpTransport::Udp);
+        let fits = port.is_none_or(|port| port % 2 == 0 || !pair);
+        self.must(fits, "spec.source.rtp.port", words::RTP_PORT_ODD);
         self.works(!shared, "spec.source.rtp.shared", words::RTP_SHARED);
         let meant = *rtcp != Some(true) || *transport == RtpTransport::Udp;
         self.must(meant, "spec.source.rtp.rtcp", words::RTP_RTCP);

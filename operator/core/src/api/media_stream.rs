@@ -147,7 +147,7 @@ pub enum PushProtocol {
     validation = Rule::new("!has(self.transport) || self.transport != 'TCPActive'").message(words::RTP_ACTIVE).field_path(".transport"),
     validation = Rule::new("!has(self.remote)").message(words::RTP_REMOTE).field_path(".remote"),
     validation = Rule::new("!has(self.payload) || self.payload == 'PS'").message(words::RTP_PAYLOAD).field_path(".payload"),
-    validation = Rule::new("!has(self.port)").message(words::RTP_PORT).field_path(".port"),
+    validation = Rule::new("!has(self.port) || self.port % 2 == 0 || (has(self.rtcp) ? !self.rtcp : has(self.transport) && self.transport != 'UDP')").message(words::RTP_PORT_ODD).field_path(".port"),
     validation = Rule::new("!has(self.shared) || !self.shared").message(words::RTP_SHARED).field_path(".shared"),
     validation = Rule::new("!has(self.rtcp) || !self.rtcp || !has(self.transport) || self.transport == 'UDP'").message(words::RTP_RTCP).field_path(".rtcp"),
     validation = Rule::new("has(self.ssrc) || (has(self.ssrcPolicy) && self.ssrcPolicy == 'Learn')").message(words::SSRC_MISSING),
@@ -177,7 +177,9 @@ pub struct RtpSource {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtcp: Option<bool>,
 
-    /// Does not work yet: this port and no other.
+    /// This port of the pool and no other. With RTCP it must be even, and the odd one above it is leased with it. While it is not
+    /// free the stream waits for it, PortsAllocated=False/PortTaken. The pool gives it to others meanwhile, so keep such ports in a
+    /// PortPool of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: Option<u16>,

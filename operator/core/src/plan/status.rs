@@ -221,7 +221,7 @@ fn unwanted(stream: &Stream, reason: Reason) -> String {
 fn blocked(stream: &Stream) -> Verdict {
     match &stream.blocked {
         Some(Blocked::Worker { reason, message }) => (false, *reason, message.clone()),
-        Some(Blocked::Ports { queue: _, message }) => (false, Reason::PoolExhausted, message.clone()),
+        Some(Blocked::Ports { queue: _, reason, message }) => (false, *reason, message.clone()),
         Some(Blocked::Pool { reason, message }) => (false, *reason, message.clone()),
         Some(Blocked::Closing) => {
             (false, Reason::Claiming, "an earlier claim on its path is being closed".to_owned())

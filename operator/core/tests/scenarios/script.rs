@@ -183,7 +183,8 @@ impl<'a> Step<'a> {
         let rtp = |transport, rtcp| {
             let ssrc = self.number("ssrc").map(|ssrc| u32::try_from(ssrc).expect("an SSRC has 32 bits"));
             let ssrc_policy = if ssrc.is_some() { SsrcPolicy::Enforce } else { SsrcPolicy::Learn };
-            Source::Rtp(RtpSource { transport, ssrc, ssrc_policy, rtcp })
+            let port = self.number("port").map(|port| u16::try_from(port).expect("a port has 16 bits"));
+            Source::Rtp(RtpSource { transport, ssrc, ssrc_policy, rtcp, port })
         };
         let source = match kind {
             "push" => Source::Push { protocols: vec![PushProtocol::Rtmp] },

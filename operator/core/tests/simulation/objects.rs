@@ -36,7 +36,16 @@ static PLAY: LazyLock<Arc<PlayPolicy>> = LazyLock::new(|| {
 
 /// GB28181 media: a pair for UDP, a single number for TCP.
 pub(crate) fn rtp(transport: RtpTransport, rtcp: bool) -> Source {
-    Source::Rtp(RtpSource { transport, ssrc: Some(200_000_001), ssrc_policy: SsrcPolicy::Enforce, rtcp })
+    let ssrc_policy = SsrcPolicy::Enforce;
+    Source::Rtp(RtpSource { transport, ssrc: Some(200_000_001), ssrc_policy, rtcp, port: None })
+}
+
+/// The same with these numbers and no others.
+pub(crate) fn fixed(source: Source, port: u16) -> Source {
+    match source {
+        Source::Push { .. } => source,
+        Source::Rtp(rtp) => Source::Rtp(RtpSource { port: Some(port), ..rtp }),
+    }
 }
 
 /// An encoder comes to us.

@@ -156,6 +156,7 @@ fn source(source: &api::Source) -> spec::Source {
             api::SsrcPolicy::Learn => spec::SsrcPolicy::Learn,
         },
         rtcp: rtp.rtcp.unwrap_or(transport == spec::RtpTransport::Udp),
+        port: rtp.port,
     })
 }
 
