@@ -120,6 +120,17 @@ pub struct RtpSource {
     pub rtcp: bool,
     /// This number, or the pair that begins with it, and no other. Even where there is a pair.
     pub port: Option<u16>,
+    /// Whom to connect to; there for `TcpActive` only.
+    pub remote: Option<Remote>,
+}
+
+/// A device that is connected to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remote {
+    /// An address or a name.
+    pub host: Arc<str>,
+    /// Its port.
+    pub port: u16,
 }
 
 impl RtpSource {
@@ -136,6 +147,8 @@ pub enum RtpTransport {
     Udp,
     /// The sender connects (RFC 4571 framing).
     TcpPassive,
+    /// We connect to the sender, from the leased port (RFC 4571 framing).
+    TcpActive,
 }
 
 /// What an SSRC other than the configured one means.

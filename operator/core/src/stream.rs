@@ -10,7 +10,7 @@ use crate::ids::{
 };
 use crate::ledger::Shape;
 use crate::reason::Reason;
-use crate::spec::{Refusal, RtpSource, Selector, Source, StreamObject, StreamSpec};
+use crate::spec::{Refusal, RtpSource, RtpTransport, Selector, Source, StreamObject, StreamSpec};
 use crate::status::{ConditionType, Failover, Phase, Publisher, StreamStatus};
 
 /// A stream as the planner knows it.
@@ -291,6 +291,11 @@ impl Stream {
         let rtp = self.rtp()?;
         let any = if rtp.rtcp { Shape::Pair } else { Shape::Single };
         Some(rtp.fixed().map_or(any, Shape::Exact))
+    }
+
+    /// Whether we connect to its sender.
+    pub(crate) fn is_dialled(&self) -> bool {
+        self.rtp().is_some_and(|rtp| rtp.transport == RtpTransport::TcpActive)
     }
 
     /// The path that it declares.

@@ -256,6 +256,7 @@ impl World {
     fn source(&mut self) -> operator_core::spec::Source {
         match self.rng.below(4) {
             0 => objects::push(),
+            1 if self.rng.chance(30) => objects::rtp(RtpTransport::TcpActive, false),
             1 => objects::rtp(RtpTransport::TcpPassive, false),
             2 => objects::rtp(RtpTransport::TcpPassive, true),
             _ => objects::rtp(RtpTransport::Udp, true),

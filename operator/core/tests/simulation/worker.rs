@@ -267,7 +267,7 @@ impl Worker {
                 Some(*ports),
                 match source.transport {
                     RtpTransport::Udp => Protocol::Udp,
-                    RtpTransport::TcpPassive => Protocol::Tcp,
+                    RtpTransport::TcpPassive | RtpTransport::TcpActive => Protocol::Tcp,
                 },
             ),
         };
