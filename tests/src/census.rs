@@ -66,7 +66,22 @@ pub enum Held {
 
 /// The sockets of this network namespace whose local port is in `range`.
 pub fn held(range: RangeInclusive<u16>) -> BTreeSet<Held> {
-    let mut held = BTreeSet::new();
+    sockets(range).into_iter().map(|(held, _)| held).collect()
+}
+
+/// Those of them that a process has open.
+pub fn held_by(pid: u32, range: RangeInclusive<u16>) -> BTreeSet<Held> {
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let open: BTreeSet<u64> = descriptors
+        .filter_map(|descriptor| fs::read_link(descriptor.path()).ok())
+        .filter_map(|to| to.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok())
+        .collect();
+    sockets(range).into_iter().filter(|(_, inode)| open.contains(inode)).map(|(held, _)| held).collect()
+}
+
+/// Each with its inode, by which `/proc/*/fd` names it.
+fn sockets(range: RangeInclusive<u16>) -> Vec<(Held, u64)> {
+    let mut sockets = Vec::new();
     for (file, tcp) in [("tcp", true), ("tcp6", true), ("udp", false), ("udp6", false)] {
         let text = fs::read_to_string(format!("/proc/net/{file}")).unwrap_or_default();
         for line in text.lines().skip(1) {
@@ -74,20 +89,21 @@ pub fn held(range: RangeInclusive<u16>) -> BTreeSet<Held> {
             let (Some(local), Some(&state)) = (fields.get(1), fields.get(3)) else { continue };
             let port = local.rsplit_once(':').and_then(|(_, port)| u16::from_str_radix(port, 16).ok());
             let Some(port) = port.filter(|port| range.contains(port)) else { continue };
-            match (tcp, state) {
-                (true, "0A") => held.insert(Held::Listening(port)),
-                (true, "06") => false,
-                (true, _) => held.insert(Held::Connected(port)),
-                (false, _) => held.insert(Held::Udp(port)),
+            let held = match (tcp, state) {
+                (true, "0A") => Held::Listening(port),
+                (true, "06") => continue,
+                (true, _) => Held::Connected(port),
+                (false, _) => Held::Udp(port),
             };
+            sockets.push((held, fields.get(9).and_then(|inode| inode.parse().ok()).unwrap_or(0)));
         }
     }
-    held
+    sockets
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Held, cpu, descriptors, held, rss_bytes, runs};
+    use super::{Held, cpu, descriptors, held, held_by, rss_bytes, runs};
     use crate::ports::Block;
     use std::io::{BufRead as _, BufReader, Write as _};
     use std::net::{TcpListener, UdpSocket};
@@ -101,6 +117,8 @@ mod tests {
         let _udp = UdpSocket::bind(("127.0.0.1", block.last())).unwrap();
         let seen: Vec<Held> = held(block.range()).into_iter().collect();
         assert_eq!(seen, [Held::Listening(block.first()), Held::Udp(block.last())]);
+        assert_eq!(held_by(std::process::id(), block.range()).into_iter().collect::<Vec<_>>(), seen);
+        assert!(held_by(1, block.range()).is_empty(), "the first process has none of ours");
         assert!(rss_bytes(std::process::id()) > 1 << 20);
         assert!(cpu(std::process::id()).as_nanos() > 0);
         assert!(runs(std::process::id()));

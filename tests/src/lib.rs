@@ -2,6 +2,7 @@
 
 pub mod cache;
 pub mod census;
+pub mod chaos;
 pub mod clips;
 pub mod cluster;
 pub mod encoders;

@@ -302,6 +302,43 @@ impl Sender {
     }
 }
 
+/// The worker keeps a descriptor of a lease that is over: its table lacks it, and so do its beats.
+#[test]
+fn a_socket_that_the_worker_forgot_is_set_aside_and_counted() {
+    let ports = Block::take(4);
+    let standalone = Standalone::start_with(&["--test-hooks"], &[("pool.yaml", &pool(&ports.range()))]);
+    standalone.wait_pool("pool", "counted", SOON, |pool| pool["status"]["capacity"] == 4);
+    let answer = tests::http::post(standalone.admin, "/debug/fault", "{\"kind\": \"leak-port\"}");
+    assert_eq!(answer.expect("the admin page answers").status, 202);
+    let rtp = "transport: TCPPassive, ssrc: \"0200000001\"";
+    standalone.write("cam.yaml", &over_rtp("cam", rtp, ""));
+    let leaked = rtp_port(&standalone.wait_ready("live/cam"));
+    standalone.remove("cam.yaml");
+    let limit = Duration::from_secs(60);
+    let pool = standalone.wait_pool("pool", "the leak told", limit, |pool| {
+        let problems = pool["status"]["problems"].as_array();
+        problems.is_some_and(|problems| problems.iter().any(|problem| problem["port"] == leaked))
+    });
+    assert_eq!(pool["status"]["quarantined"], 1);
+    sums(&pool);
+    let worker = standalone.worker_pid();
+    let held: Vec<_> = census::held_by(worker, ports.range()).into_iter().collect();
+    assert_eq!(held, [census::Held::Listening(leaked)]);
+    eventually("the leak counted", SOON, || {
+        let counted = standalone.metric("penstock_operator_incidents_total", &["kind=\"leak_repaired\""])?;
+        ensure(counted == 1.0, || format!("{counted}"))
+    });
+    // It costs nobody anything, and the process that has it takes it along.
+    for name in ["a", "b", "c"] {
+        standalone.write(&format!("{name}.yaml"), &over_rtp(name, rtp, ""));
+        assert_ne!(rtp_port(&standalone.wait_ready(&format!("live/{name}"))), leaked);
+    }
+    tests::running::signal_pid(worker, rustix::process::Signal::KILL);
+    let pool =
+        standalone.wait_pool("pool", "the number free", limit, |pool| pool["status"]["quarantined"] == 0);
+    sums(&pool);
+}
+
 #[test]
 fn a_deleted_stream_made_again_has_its_own_number_back() {
     let ports = Block::take(20);

@@ -268,6 +268,7 @@ enum BreakageKind {
     Spin,
     Panic,
     PanicSession,
+    LeakPort,
 }
 
 async fn fault(State(admin): State<Admin>, body: Bytes) -> Response {
@@ -283,6 +284,10 @@ async fn fault(State(admin): State<Admin>, body: Bytes) -> Response {
         (BreakageKind::Spin, _) => Fault::Spin,
         (BreakageKind::Panic, _) => Fault::Panic,
         (BreakageKind::PanicSession, Some(path)) => Fault::PanicSession(path),
+        (BreakageKind::LeakPort, _) => {
+            admin.ports.leak_next();
+            return StatusCode::ACCEPTED.into_response();
+        }
         (BreakageKind::PanicSession, None) => {
             return (StatusCode::BAD_REQUEST, "path: which stream's session is to panic").into_response();
         }

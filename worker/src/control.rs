@@ -34,7 +34,7 @@ use crate::listeners::{BindError, BoundPorts};
 use crate::look::{Sight, look};
 use crate::pulse::{Pulse, Thread};
 use crate::rtp::RtpStats;
-use crate::scan::{Holder, HostScan, Protocol, Scanner};
+use crate::scan::{Holder, HostScan, Protocol, Scanner, Socket};
 use crate::shard::{ShardCommand, ShardHandle, ShardReport, shard_of};
 use crate::watchdog::verdict::{Finding, Verdict};
 use operators::Operator;
@@ -150,6 +150,8 @@ struct Control {
     looks: JoinSet<(SessionId, u64, Sight)>,
     /// Inventories that wait for a scan that begins from here on.
     inventories: Vec<(SessionId, u64)>,
+    /// Sockets of no lease that two scans saw, as the operators were told.
+    strays: Vec<Socket>,
     /// It is to end: operators are asked to have the streams served elsewhere.
     draining: bool,
 }
@@ -260,6 +262,7 @@ impl Control {
             scans: JoinSet::new(),
             looks: JoinSet::new(),
             inventories: Vec::new(),
+            strays: Vec::new(),
             draining: false,
             parts,
         }
@@ -699,7 +702,17 @@ impl Control {
                     let host = Some(convert::host_ports(&found.host));
                     self.report(Kind::Scan(wire::Scan { holders, host }));
                 }
+                // One scan alone may have met a lease that was bound and closed while it ran.
+                let strays: Vec<_> =
+                    found.stray.iter().filter(|stray| last.stray.contains(stray)).cloned().collect();
                 *self.parts.status.scan.lock().unwrap_or_else(PoisonError::into_inner) = found;
+                if self.strays != strays {
+                    // No beat's digest has them: without an inventory nobody would hear of a leak, nor of its end.
+                    self.strays = strays;
+                    for session in self.told() {
+                        self.send_inventory(session, 0);
+                    }
+                }
             }
             Err(error) => tracing::error!(%error, "host scan failed; /proc/net is not readable"),
         }

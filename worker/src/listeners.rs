@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use socket2::{Domain, Socket, Type};
@@ -71,6 +72,10 @@ struct Table {
     bound: BTreeMap<(u16, Protocol), StreamRef>,
     /// Counts changes.
     version: u64,
+    /// The next number that is bound is to leak; see [`BoundPorts::leak_next`].
+    leaks_next: bool,
+    /// Second descriptors of leaked sockets.
+    leaked: Vec<OwnedFd>,
 }
 
 /// A line of the table, gone on drop.
@@ -128,14 +133,30 @@ impl BoundPorts {
             RtpTransport::Udp => {
                 drop(listen(port).map_err(failed(Protocol::Tcp))?);
                 let socket = datagrams(port).map_err(failed(Protocol::Udp))?;
-                Ok(Media::Udp(Leased { socket, entry: self.enter(stream, port, Protocol::Udp) }))
+                Ok(Media::Udp(self.leased(socket, stream, port, Protocol::Udp)))
             }
             RtpTransport::TcpPassive => {
                 drop(datagrams(port).map_err(failed(Protocol::Udp))?);
                 let socket = listen(port).map_err(failed(Protocol::Tcp))?;
-                Ok(Media::Tcp(Leased { socket, entry: self.enter(stream, port, Protocol::Tcp) }))
+                Ok(Media::Tcp(self.leased(socket, stream, port, Protocol::Tcp)))
             }
         }
+    }
+
+    fn leased<S: AsFd>(&self, socket: S, stream: &StreamRef, port: u16, protocol: Protocol) -> Leased<S> {
+        let entry = self.enter(stream, port, protocol);
+        let mut table = self.lock();
+        if std::mem::take(&mut table.leaks_next) {
+            // One that cannot be cloned does not leak.
+            table.leaked.extend(socket.as_fd().try_clone_to_owned());
+        }
+        Leased { socket, entry }
+    }
+
+    /// Breaks it on purpose: the next number that is bound stays open when its lease is dropped, as if somebody had kept a
+    /// descriptor of it.
+    pub fn leak_next(&self) {
+        self.lock().leaks_next = true;
     }
 
     fn failed(&self, stream: &StreamRef, port: u16, protocol: Protocol, source: io::Error) -> BindError {

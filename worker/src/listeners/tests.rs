@@ -36,6 +36,18 @@ fn free_pair() -> u16 {
 }
 
 #[test]
+fn a_lease_that_is_to_leak_stays_open_alone() {
+    let ports = BoundPorts::default();
+    let port = free_pair();
+    ports.leak_next();
+    for leased in [port, port + 1] {
+        drop(ports.lease(&stream("a"), &source(RtpTransport::TcpPassive, leased, None)).unwrap());
+    }
+    assert_eq!(ports.all(), []);
+    assert!(listen(port).is_err() && listen(port + 1).is_ok());
+}
+
+#[test]
 fn a_lease_opens_the_media_transport_alone_and_closes_on_drop() {
     for (transport, opened, tried) in [
         (RtpTransport::Udp, Protocol::Udp, Protocol::Tcp),

@@ -44,7 +44,7 @@ fn main() -> ExitCode {
         ["image"] => image::run().map(drop),
         ["ps-send", words @ ..] => tests::ps_sender::main(words),
         ["soak"] => soak::list(),
-        ["soak", name] => soak::run(name),
+        ["soak", name, options @ ..] => soak::run(name, options),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
             Ok(())

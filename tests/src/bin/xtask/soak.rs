@@ -13,11 +13,21 @@ struct Soak {
     kind: Kind,
 }
 
+/// Options of the chaos, and the variables that tell the test.
+const CHAOS_OPTIONS: &[(&str, &str)] = &[
+    ("--minutes", "PENSTOCK_MINUTES"),
+    ("--seed", "PENSTOCK_SEED"),
+    ("--from", "PENSTOCK_FROM"),
+    ("--plant", "PENSTOCK_PLANT"),
+];
+
 enum Kind {
     /// A test with larger sizes, which the environment gives.
     Test { arguments: &'static [&'static str], sizes: &'static [(&'static str, &'static str)] },
     /// The same against the release binary, which is built first.
     Release { arguments: &'static [&'static str], sizes: &'static [(&'static str, &'static str)] },
+    /// The chaos, which alone has options.
+    Chaos,
     /// Tests that a plain run leaves out.
     Ignored { arguments: &'static [&'static str] },
     /// Each fuzz target, one after the other.
@@ -84,6 +94,12 @@ const SOAKS: &[Soak] = &[
         },
     },
     Soak {
+        name: "chaos",
+        about: "all that the world does to a media server, at random: [--minutes N] [--seed S] [--from STEP] \
+                [--plant leak|hang|double-lease]",
+        kind: Kind::Chaos,
+    },
+    Soak {
         name: "fuzz",
         about: "10^6 executions of each fuzz target; needs a nightly toolchain",
         kind: Kind::Fuzz { runs: "1000000" },
@@ -99,16 +115,20 @@ pub(crate) fn list() -> Result<(), String> {
 }
 
 /// Runs one.
-pub(crate) fn run(name: &str) -> Result<(), String> {
+pub(crate) fn run(name: &str, options: &[&str]) -> Result<(), String> {
     let names = || SOAKS.iter().map(|soak| soak.name).collect::<Vec<_>>().join(", ");
     let soak = SOAKS.iter().find(|soak| soak.name == name);
     let soak = soak.ok_or_else(|| format!("no soak {name}; there are {}", names()))?;
+    if !options.is_empty() && !matches!(soak.kind, Kind::Chaos) {
+        return Err(format!("{name} takes no options; its sizes are variables, see soak.rs"));
+    }
     match soak.kind {
         Kind::Test { arguments, sizes } => test(arguments, sizes),
         Kind::Release { arguments, sizes } => {
-            succeed(Command::new(cargo_path()).args(["build", "--release", "--package", "operator"]))?;
+            build()?;
             test(arguments, sizes)
         }
+        Kind::Chaos => chaos(options),
         Kind::Ignored { arguments } => {
             succeed(Command::new(cargo_path()).args(arguments).args(["--", "--ignored", "--nocapture"]))
         }
@@ -122,6 +142,31 @@ fn test(arguments: &[&str], sizes: &[(&str, &str)]) -> Result<(), String> {
     let sizes = sizes.iter().filter(|(name, _)| env::var_os(name).is_none());
     cargo.args(arguments).args(["--", "--nocapture", "--test-threads", "1"]).envs(sizes.copied());
     succeed(&mut cargo)
+}
+
+/// Ends at the first broken invariant; may be stopped at any time, and gone on with from the step that it told last.
+fn chaos(options: &[&str]) -> Result<(), String> {
+    let mut told = Vec::new();
+    if env::var_os("PENSTOCK_MINUTES").is_none() {
+        told.push(("PENSTOCK_MINUTES", "20"));
+    }
+    for option in options.chunks(2) {
+        let known = CHAOS_OPTIONS.iter().find(|(flag, _)| *flag == option[0]);
+        let (Some((_, variable)), Some(value)) = (known, option.get(1)) else {
+            let flags: Vec<&str> = CHAOS_OPTIONS.iter().map(|(flag, _)| *flag).collect();
+            return Err(format!("{}: the options are {}, each with a value", option[0], flags.join(", ")));
+        };
+        told.push((*variable, *value));
+    }
+    build()?;
+    let mut cargo = Command::new(cargo_path());
+    cargo.args(["test", "--package", "tests", "--test", "chaos", "the_full_mix", "--", "--nocapture"]);
+    // The last of two with one name holds.
+    succeed(cargo.envs(told))
+}
+
+fn build() -> Result<(), String> {
+    succeed(Command::new(cargo_path()).args(["build", "--release", "--package", "operator"]))
 }
 
 fn fuzz(runs: &str) -> Result<(), String> {
