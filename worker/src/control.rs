@@ -166,6 +166,8 @@ struct Session {
 /// A scan that is over.
 struct Scanned {
     scanner: Scanner,
+    /// That it looked at.
+    ranges: Vec<RangeInclusive<u16>>,
     outcome: std::io::Result<HostScan>,
     inventories: Vec<(SessionId, u64)>,
 }
@@ -684,13 +686,18 @@ impl Control {
                 scan.stray.retain(|socket| ports.owner(socket.port, socket.protocol).is_none());
                 scan
             });
-            Scanned { scanner, outcome, inventories }
+            Scanned { scanner, ranges, outcome, inventories }
         });
     }
 
     fn scanned(&mut self, scanned: Scanned) {
-        let Scanned { scanner, outcome, inventories } = scanned;
+        let Scanned { scanner, ranges, outcome, inventories } = scanned;
         self.scanner = scanner;
+        if ranges != self.ranges {
+            // Whoever told the new ranges would take it for a scan of them, and grant what it did not look at.
+            self.inventories.extend(inventories);
+            return self.scan();
+        }
         match outcome {
             Ok(found) => {
                 let last = self.parts.status.scan();
