@@ -65,8 +65,8 @@ pub struct Outage {
 /// Which processes, by their log files, have had a stream in force at an epoch.
 pub type Ran = BTreeMap<(String, u64), BTreeSet<PathBuf>>;
 
-/// A worker's word for a directory that no leader ought to send.
-const WENT_BACK: &str = "the directory went back to a lower epoch";
+/// A worker's word for a directory that only a leader sends who knows less than the one before.
+const NOT_FOLLOWED: &str = "a lower epoch in the directory is not followed";
 
 /// Longer than any bound that is asked for: what takes longer is told as not having come back.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -129,7 +129,7 @@ pub fn suffer(
     drop(watch);
     // Logs go with their pods.
     let ran = ran(cluster)?;
-    no_directory_went_back(cluster)?;
+    no_directory_is_outdated(cluster)?;
     put_right(installation, &node, fault, pid)?;
     wait_all_ready(cluster, streams, BACK)?;
     Ok(Outage { fault, with_leader, took: took?, ran })
@@ -146,10 +146,10 @@ pub fn ran(cluster: &Cluster) -> Result<Ran, String> {
     Ok(ran)
 }
 
-/// Whether each worker was told rising epochs only. A restored backup may break this for a moment, no failover may.
-fn no_directory_went_back(cluster: &Cluster) -> Result<(), String> {
+/// Whether each worker was told rising epochs only. After a restore from a backup a leader may say less, after a failover it must not.
+fn no_directory_is_outdated(cluster: &Cluster) -> Result<(), String> {
     for (file, text) in logs(cluster)? {
-        if let Some(line) = text.lines().find(|line| line.contains(WENT_BACK)) {
+        if let Some(line) = text.lines().find(|line| line.contains(NOT_FOLLOWED)) {
             return Err(format!("{}: {line}", file.display()));
         }
     }

@@ -148,7 +148,7 @@ struct Control {
     scans: JoinSet<Scanned>,
     /// Looks at other workers.
     looks: JoinSet<(SessionId, u64, Sight)>,
-    /// Inventories that wait for a scan that begins from here on.
+    /// Inventories that wait for a scan that begins from here on: for which session, and the request.
     inventories: Vec<(SessionId, u64)>,
     /// It is to end: operators are asked to have the streams served elsewhere.
     draining: bool,
@@ -163,13 +163,19 @@ struct Session {
     told: bool,
 }
 
+/// An inventory whose scan has begun.
+struct Owed {
+    session: SessionId,
+    request_id: u64,
+    /// The last command of the session that its scan was begun after.
+    sequence: u64,
+}
+
 /// A scan that is over.
 struct Scanned {
     scanner: Scanner,
-    /// That it looked at.
-    ranges: Vec<RangeInclusive<u16>>,
     outcome: std::io::Result<HostScan>,
-    inventories: Vec<(SessionId, u64)>,
+    inventories: Vec<Owed>,
 }
 
 /// Runs control until it is stopped; then the sessions of the shards have ended.
@@ -360,12 +366,13 @@ impl Control {
             self.term = term;
             self.parts.status.term.set(term);
         }
+        // What it asks for is begun after it.
+        if let Some(known) = self.sessions.get_mut(&session) {
+            known.sequence = known.sequence.max(sequence);
+        }
         if let Err(invalid) = self.apply(session, body) {
             self.parts.status.invalid_commands.add(1);
             tracing::error!(session, sequence, %invalid, "a command breaks the contract and is not applied");
-        }
-        if let Some(known) = self.sessions.get_mut(&session) {
-            known.sequence = known.sequence.max(sequence);
         }
     }
 
@@ -552,9 +559,9 @@ impl Control {
         let update = Update { version, full, more, entries: checked, removed: &removed_paths };
         match self.parts.directory.apply(update) {
             Applied::Yes => {}
-            Applied::WentBack(streams) => {
-                for (from, StreamRef { uid, epoch }) in streams {
-                    tracing::error!(%uid, from, epoch, "the directory went back to a lower epoch");
+            Applied::ButEpochs(streams) => {
+                for (known, StreamRef { uid, epoch }) in streams {
+                    tracing::warn!(%uid, known, epoch, "a lower epoch in the directory is not followed");
                 }
             }
             Applied::TooOld => tracing::warn!(version, "an older directory is not applied"),
@@ -663,7 +670,7 @@ impl Control {
 
     // ------------------------------------------------------------------------------------------------ the host
 
-    /// Sends an inventory to a session as soon as a scan that begins now is done.
+    /// Sends an inventory to a session as soon as a scan is done that begins from here on.
     fn inventory(&mut self, session: SessionId, request_id: u64) {
         self.inventories.push((session, request_id));
         if self.scans.is_empty() {
@@ -674,7 +681,11 @@ impl Control {
     fn scan(&mut self) {
         let (ranges, mut scanner) = (self.ranges.clone(), std::mem::take(&mut self.scanner));
         let (ports, listeners) = (self.parts.ports.clone(), self.parts.hello.listener_ports.clone());
-        let inventories = std::mem::take(&mut self.inventories);
+        let owed = |(session, request_id)| {
+            let sequence = self.sessions.get(&session)?.sequence;
+            Some(Owed { session, request_id, sequence })
+        };
+        let inventories = std::mem::take(&mut self.inventories).into_iter().filter_map(owed).collect();
         self.scans.spawn_blocking(move || {
             let before = ports.all();
             let outcome = scanner.scan(Path::new("/proc"), &ranges, |port, protocol| {
@@ -686,18 +697,13 @@ impl Control {
                 scan.stray.retain(|socket| ports.owner(socket.port, socket.protocol).is_none());
                 scan
             });
-            Scanned { scanner, ranges, outcome, inventories }
+            Scanned { scanner, outcome, inventories }
         });
     }
 
     fn scanned(&mut self, scanned: Scanned) {
-        let Scanned { scanner, ranges, outcome, inventories } = scanned;
+        let Scanned { scanner, outcome, inventories } = scanned;
         self.scanner = scanner;
-        if ranges != self.ranges {
-            // Whoever told the new ranges would take it for a scan of them, and grant what it did not look at.
-            self.inventories.extend(inventories);
-            return self.scan();
-        }
         match outcome {
             Ok(found) => {
                 let last = self.parts.status.scan();
@@ -710,18 +716,17 @@ impl Control {
             }
             Err(error) => tracing::error!(%error, "host scan failed; /proc/net is not readable"),
         }
-        for (session, request_id) in inventories {
-            self.send_inventory(session, request_id);
+        for owed in inventories {
+            self.send_inventory(owed);
         }
         if !self.inventories.is_empty() {
             self.scan();
         }
     }
 
-    fn send_inventory(&mut self, session: SessionId, request_id: u64) {
+    fn send_inventory(&mut self, Owed { session, request_id, sequence }: Owed) {
         let Some(to) = self.sessions.get_mut(&session) else { return };
         to.told = true;
-        let sequence = to.sequence;
         let HostScan { holders, stray, host } = self.parts.status.scan();
         let binding = |port: u16, protocol, stream: Option<&StreamRef>| wire::Binding {
             port: port.into(),

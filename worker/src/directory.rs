@@ -82,9 +82,10 @@ impl Default for Directory {
 }
 
 impl Directory {
-    /// Applies an update. An older version than the one held is ignored, which the return value tells.
+    /// Applies an update. An older version than the one held is ignored, which the return value tells. Epochs only rise: a leader may
+    /// know less than the one before, from a record that was restored from a backup, until workers have said what they have.
     pub fn apply<S: AsRef<str>>(&self, update: Update<'_, S>) -> Applied {
-        let Update { version, full, more, entries, removed } = update;
+        let Update { version, full, more, mut entries, removed } = update;
         let applied;
         {
             // A writer that panicked left whole entries behind, since each is inserted whole.
@@ -93,13 +94,15 @@ impl Directory {
                 return Applied::TooOld;
             }
             inner.version = version;
-            let back = entries.iter().filter_map(|(path, entry)| {
-                let before = &inner.paths.get(path)?.stream;
-                let same = before.uid == entry.stream.uid && before.epoch > entry.stream.epoch;
-                same.then(|| (before.epoch, entry.stream.clone()))
-            });
-            let back: Vec<_> = back.collect();
-            applied = if back.is_empty() { Applied::Yes } else { Applied::WentBack(back) };
+            let mut outdated = Vec::new();
+            for (path, entry) in &mut entries {
+                let Some(known) = inner.paths.get(path) else { continue };
+                if known.stream.uid == entry.stream.uid && known.stream.epoch > entry.stream.epoch {
+                    outdated.push((known.stream.epoch, entry.stream.clone()));
+                    (entry.stream, entry.owner) = (known.stream.clone(), known.owner.clone());
+                }
+            }
+            applied = if outdated.is_empty() { Applied::Yes } else { Applied::ButEpochs(outdated) };
             if full {
                 inner.staged = Some(Paths::new());
             }
@@ -153,14 +156,16 @@ impl Directory {
 pub enum Applied {
     /// It is in force.
     Yes,
-    /// So it is, but these streams had a higher epoch before, which no leader ever ought to say.
-    WentBack(Vec<(u64, StreamRef)>),
+    /// So it is, but for who has these streams, of which a higher epoch is known: rules are as told.
+    ButEpochs(Vec<(u64, StreamRef)>),
     /// A newer one is held.
     TooOld,
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proto::control::v1 as wire;
 
     use super::*;
@@ -209,17 +214,29 @@ mod tests {
     }
 
     #[test]
-    fn a_lower_epoch_after_a_higher_one_is_told() {
+    fn a_lower_epoch_after_a_higher_one_changes_rules_only() {
         let directory = Directory::default();
-        let apply = |full, epoch| {
-            let entries = vec![entry_at("a", epoch)];
+        let told = |full, worker: &str, epoch, stall_ms| {
+            let (path, mut entry) = entry_at("a", epoch);
+            entry.owner = Owner::Elsewhere(worker.into());
+            entry.publish.stall_timeout = Duration::from_millis(stall_ms);
+            let entries = vec![(path, entry)];
             directory.apply(Update::<&str> { version: 1, full, more: false, entries, removed: &[] })
         };
-        assert_eq!([apply(true, 2), apply(false, 2), apply(false, 3)], [const { Applied::Yes }; 3]);
+        let followed = || {
+            let Lookup::Declared(entry) = directory.lookup("a") else { panic!("it is declared") };
+            (entry.owner.clone(), entry.stream.epoch, entry.publish.stall_timeout.as_millis())
+        };
+        assert_eq!(
+            [told(true, "x", 2, 1), told(false, "x", 2, 2), told(false, "y", 3, 3)],
+            [const { Applied::Yes }; 3]
+        );
         for full in [false, true] {
-            apply(false, 3);
-            let Applied::WentBack(streams) = apply(full, 2) else { panic!("it was 3") };
+            let Applied::ButEpochs(streams) = told(full, "x", 2, 4) else { panic!("it was 3") };
             assert_eq!((streams[0].0, streams[0].1.epoch), (3, 2));
+            assert_eq!(followed(), (Owner::Elsewhere("y".into()), 3, 4));
         }
+        assert_eq!(told(false, "x", 4, 5), Applied::Yes);
+        assert_eq!(followed(), (Owner::Elsewhere("x".into()), 4, 5));
     }
 }

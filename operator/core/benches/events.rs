@@ -242,7 +242,7 @@ impl Bench {
                 let closed = Closed { stream, ports: Vec::new(), ago: Duration::ZERO };
                 self.pending.push_back(Event::Report { session, report: Report::Closed(closed) });
             }
-            Command::Watch { .. } | Command::InventoryRequest { .. } => {
+            Command::Watch { .. } | Command::InventoryRequest => {
                 let here = self.open.iter().filter(|(_, (owner, _))| *owner == session);
                 let streams = here.clone().map(|(key, _)| key.clone()).collect();
                 let bound = here
@@ -251,8 +251,7 @@ impl Bench {
                     })
                     .map(|(key, port)| Binding { port, protocol: Protocol::Udp, stream: Some(key.clone()) })
                     .collect();
-                let request_id = if let Command::InventoryRequest { id } = command { id } else { 0 };
-                let inventory = Inventory { sequence, bound, streams, request_id, ..Inventory::default() };
+                let inventory = Inventory { sequence, bound, streams, ..Inventory::default() };
                 self.pending.push_back(Event::Inventory { session, inventory });
             }
             Command::Welcome | Command::Directory(_) | Command::CloseLeak { .. } => {}

@@ -143,11 +143,8 @@ pub enum Command {
     },
     /// Path to owner.
     Directory(Arc<Directory>),
-    /// Send an inventory.
-    InventoryRequest {
-        /// Comes back in the answer.
-        id: u64,
-    },
+    /// Send an inventory that is begun after this.
+    InventoryRequest,
     /// Look for foreign sockets in these ranges.
     Watch {
         /// Sorted, apart from each other.

@@ -122,8 +122,7 @@ fn contests(state: &State) -> Vec<String> {
     let mut found = Vec::new();
     for (name, node) in &state.nodes {
         let Some(worker) = &node.worker else { continue };
-        let compared =
-            worker.session.as_ref().is_some_and(|session| session.compared && session.awaiting.is_none());
+        let compared = worker.session.as_ref().is_some_and(|session| session.compared && !session.awaiting);
         if worker.known && compared {
             found.extend(node.ledger.contested().iter().map(|port| format!("{port} on {name}")));
         }
@@ -303,7 +302,11 @@ fn served(state: &State) -> Vec<String> {
         let Some((_, uid)) = entries.first() else { continue };
         let Some(stream) = state.streams.get(uid) else { continue };
         for name in state.candidates(stream, Some(&queue.pool)) {
-            if let Some(ports) = state.nodes[&name].ledger.choose(&queue.pool, queue.shape) {
+            let node = &state.nodes[&name];
+            if node.is_looked_at() {
+                continue;
+            }
+            if let Some(ports) = node.ledger.choose(&queue.pool, queue.shape) {
                 found.push(format!(
                     "{uid} waits for a number of {}, and {ports:?} of {name} is free",
                     queue.pool

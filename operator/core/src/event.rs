@@ -279,7 +279,8 @@ pub struct HostPorts {
 /// Everything that a worker process holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inventory {
-    /// The last command applied before it was taken.
+    /// The last command applied before the host scan in it was begun: what it says of the host is at least as young, and what it
+    /// says of leases is younger.
     pub sequence: u64,
     /// Media sockets.
     pub bound: Vec<Binding>,
@@ -291,8 +292,6 @@ pub struct Inventory {
     pub streams: Vec<StreamRef>,
     /// The kernel's own ranges.
     pub host: HostPorts,
-    /// The request that it answers; 0 when sent unasked.
-    pub request_id: u64,
 }
 
 /// A sign of life.

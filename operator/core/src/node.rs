@@ -69,12 +69,16 @@ pub(crate) struct Session {
     /// more, and its inventories hold.
     pub(crate) fence: u64,
     pub(crate) welcomed: bool,
-    /// The ranges that it was told to watch, and by which command.
-    pub(crate) watch: Option<(Vec<PortRange>, u64)>,
+    /// The ranges that it was told to watch.
+    pub(crate) watch: Vec<PortRange>,
+    /// Among them are numbers that no inventory of this session has looked at yet: until one has, none of the node is granted.
+    pub(crate) looking: bool,
     /// It has the whole directory up to `State`'s version.
     pub(crate) directory: bool,
-    /// The inventory that is owed, by its request; 0 for the one that follows Hello or Watch unasked.
-    pub(crate) awaiting: Option<u64>,
+    /// An inventory is owed.
+    pub(crate) awaiting: bool,
+    /// One that was begun before this command says less than what is known, or than what was asked for.
+    pub(crate) asked: u64,
     /// An inventory of this session has been compared: from here on digests count.
     pub(crate) compared: bool,
 }
@@ -149,9 +153,11 @@ impl Session {
             sequence: 0,
             fence: 0,
             welcomed: false,
-            watch: None,
+            watch: Vec::new(),
+            looking: false,
             directory: false,
-            awaiting: Some(0),
+            awaiting: true,
+            asked: 0,
             compared: false,
         }
     }
@@ -162,6 +168,12 @@ impl Node {
     pub(crate) fn is_draining(&self) -> bool {
         self.object.as_ref().is_some_and(|object| object.unschedulable)
             || self.worker.as_ref().is_some_and(|worker| worker.draining)
+    }
+
+    /// Whether its worker is looking who holds the numbers that pools have on it, and has not said.
+    pub(crate) fn is_looked_at(&self) -> bool {
+        let session = self.worker.as_ref().and_then(|worker| worker.session.as_ref());
+        session.is_some_and(|session| session.looking)
     }
 
     /// Whether this process is over.

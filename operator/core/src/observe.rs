@@ -81,9 +81,10 @@ impl State {
             if let Some(session) = &mut worker.session {
                 // It may have heard of a later term, and dropped what this one was told in the one before.
                 session.welcomed = false;
-                session.watch = None;
+                session.watch.clear();
+                session.looking = false;
                 session.directory = false;
-                session.awaiting = None;
+                session.awaiting = false;
                 session.compared = false;
                 session.fence = session.sequence + 1;
             }
@@ -144,9 +145,10 @@ impl State {
                 worker.digest = None;
                 if let Some(session) = &mut worker.session {
                     session.welcomed = false;
-                    session.watch = None;
+                    session.watch.clear();
+                    session.looking = false;
                     session.directory = false;
-                    session.awaiting = None;
+                    session.awaiting = false;
                     session.compared = false;
                 }
             }

@@ -89,7 +89,6 @@ pub struct State {
     /// The last rank given: order of arrival, age of claims.
     pub(crate) rank: u64,
     pub(crate) last_write: WriteId,
-    pub(crate) last_request: u64,
 }
 
 /// This replica leads, or is about to.
@@ -225,7 +224,6 @@ impl State {
             counters: Counters::default(),
             rank: 0,
             last_write: WriteId(0),
-            last_request: 0,
         }
     }
 

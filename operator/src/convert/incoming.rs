@@ -102,7 +102,7 @@ fn hello(it: wire::Hello) -> Result<Hello, Unsound> {
 }
 
 fn inventory(it: wire::Inventory) -> Result<Inventory, Unsound> {
-    let wire::Inventory { sequence, bound, closed, holders, streams, host, request_id } = it;
+    let wire::Inventory { sequence, bound, closed, holders, streams, host, request_id: _ } = it;
     Ok(Inventory {
         sequence,
         bound: bound.into_iter().map(binding).collect::<Result<_, _>>()?,
@@ -110,7 +110,6 @@ fn inventory(it: wire::Inventory) -> Result<Inventory, Unsound> {
         holders: holders.into_iter().map(holder).collect::<Result<_, _>>()?,
         streams: streams.into_iter().map(stream).collect::<Result<_, _>>()?,
         host: host_ports(host)?,
-        request_id,
     })
 }
 

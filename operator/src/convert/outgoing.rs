@@ -35,7 +35,7 @@ pub(crate) fn operator_message(replica: &str, term: Term, sequence: u64, command
             let encoded = it.encoded.get_or_make(|| directory(it).encode_to_vec());
             return Outbound::directory(term.0, sequence, Bytes::from_owner(encoded));
         }
-        Command::InventoryRequest { id } => Body::InventoryRequest(wire::InventoryRequest { id: *id }),
+        Command::InventoryRequest => Body::InventoryRequest(wire::InventoryRequest { id: sequence }),
         Command::Watch { ranges, interval } => Body::Watch(wire::Watch {
             ranges: ranges.iter().map(range).collect(),
             interval_ms: ms(*interval),

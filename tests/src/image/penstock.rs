@@ -23,7 +23,7 @@ const USER: &str = "65532:65532";
 /// Builds the image, which takes 5 minutes of two cores the first time. The chart's values name it by default.
 pub fn build() -> Result<Image, String> {
     let built = binary()?;
-    let folder = target().join("image");
+    let folder = folder();
     fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     // Two tests that need it at once would else read what the other has half written.
     let lock = folder.join("lock");
@@ -37,6 +37,15 @@ pub fn build() -> Result<Image, String> {
         return Err(format!("{} has {bytes} bytes; {BYTES_MAX} is the most", image.archive().display()));
     }
     Ok(image)
+}
+
+/// Where [`build`] leaves the program that is in the image.
+pub fn program() -> PathBuf {
+    folder().join("penstock")
+}
+
+fn folder() -> PathBuf {
+    target().join("image")
 }
 
 /// The static binary, current.
@@ -74,7 +83,7 @@ fn add_target(triple: &str) -> Result<(), String> {
 
 /// Without debug information, which is 65 % of it; with the names of functions, which the watchdog's dump and a panic's report need.
 fn strip(binary: &Path, folder: &Path) -> Result<PathBuf, String> {
-    let stripped = folder.join("penstock");
+    let stripped = program();
     if modified(&stripped) >= modified(binary) {
         return Ok(stripped);
     }

@@ -479,6 +479,24 @@ fn a_stuck_shard_is_reported_with_its_streams() {
 }
 
 #[test]
+fn an_inventory_with_the_sequence_of_a_watch_has_a_scan_of_its_ranges() {
+    with_control(async |world: World| {
+        let port = free_port();
+        let stray = UdpSocket::bind(("127.0.0.1", port)).unwrap();
+        let mut session = world.session().await;
+        // It comes while the scan for Hello is under way.
+        let ranges = vec![wire::PortRange { start: port.into(), end: port.into() }];
+        session.tell(1, Command::Watch(wire::Watch { ranges, interval_ms: 250 })).await;
+        let Body::Hello(_) = session.next().await else { panic!("Hello comes first") };
+        let before = session.inventory().await;
+        assert_eq!((before.sequence, before.bound.len()), (0, 0));
+        let after = session.inventory().await;
+        assert_eq!((after.sequence, after.bound.len()), (1, 1));
+        drop(stray);
+    });
+}
+
+#[test]
 fn holders_inside_the_watched_ranges_are_told_when_they_change() {
     with_control(async |world: World| {
         let (mut session, ..) = world.session().await.greeted().await;

@@ -22,31 +22,30 @@ impl State {
         self.note_epochs(&inventory, now);
         let active = self.is_active();
         let Some(current) = self.session_mut(&name) else { return };
-        let watch = current.watch.as_ref().map_or(0, |(_, sequence)| *sequence);
-        if !active || inventory.request_id < current.awaiting.unwrap_or(0) || inventory.sequence < watch {
-            // Taken before what it is to answer: the right one is on its way, or is asked for when it is wanted.
-            if !active && current.awaiting == Some(0) {
-                current.awaiting = None;
-            }
+        if !active {
+            // It is asked for when it is wanted.
+            current.awaiting &= current.asked > 0;
             return;
         }
+        if inventory.sequence < current.asked {
+            // The right one is on its way, or was there before.
+            return;
+        }
+        current.awaiting = false;
         if inventory.sequence < current.fence {
-            // Taken before this term: its worker may have obeyed another leader since. Unless the right one is on its way, it is
-            // asked for.
-            if current.watch.is_none() || watch < current.fence {
-                current.awaiting = None;
-                self.dirty.nodes.insert(name);
-            }
+            // Begun before this term: its worker may have obeyed another leader since.
+            self.dirty.nodes.insert(name);
             return;
         }
-        current.awaiting = None;
+        current.asked = inventory.sequence;
         current.compared = true;
+        self.dirty.placement |= std::mem::take(&mut current.looking);
         if self.dirty.shelves {
             // What it means depends on the pools of today.
             self.restock();
         }
         self.timers.cancel(&Timer::InventoryDue(name.clone()));
-        let Inventory { sequence, bound, closed, holders, streams, host, request_id: _ } = inventory;
+        let Inventory { sequence, bound, closed, holders, streams, host } = inventory;
 
         let mut sockets: BTreeMap<StreamRef, BTreeSet<u16>> =
             streams.into_iter().map(|stream| (stream, BTreeSet::new())).collect();

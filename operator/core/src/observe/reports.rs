@@ -7,7 +7,7 @@ use crate::action::{Action, ObjectRef, Severity};
 use crate::claim::{Claim, ClaimPhase};
 use crate::event::{Closed, Holder, HostPorts, Now, Report};
 use crate::ids::{NodeName, Ports, Protocol, SessionId, StreamRef};
-use crate::ledger::{Held, QuarantineCause};
+use crate::ledger::{Held, Owner, QuarantineCause};
 use crate::limits;
 use crate::reason::Reason;
 use crate::state::{After, State};
@@ -300,22 +300,30 @@ impl State {
         self.judge_quarantined(name, now);
     }
 
-    /// Free numbers on which the scan shows a foreign socket are not given to anybody.
+    /// Numbers that are free or rest, and on which the scan shows a foreign socket, are not given to anybody: not to their last
+    /// owner either.
     fn quarantine_seen(&mut self, name: &NodeName, now: Now) {
         let Some(node) = self.nodes.get(name) else { return };
-        let mut seen: Vec<(u16, String)> = Vec::new();
+        let mut seen: Vec<(u16, String, Option<Owner>)> = Vec::new();
         for ((port, _), holder) in &node.holders {
             let ours = node.ledger.shelves().values().any(|shelf| shelf.numbers().contains(*port));
-            let known = seen.last().is_some_and(|(last, _)| last == port);
-            if ours && !known && node.ledger.held(*port).is_none() {
-                seen.push((*port, holder.describe()));
+            let known = seen.last().is_some_and(|(last, ..)| last == port);
+            if !ours || known {
+                continue;
+            }
+            match node.ledger.held(*port) {
+                None => seen.push((*port, holder.describe(), None)),
+                Some(Held::Cooling { until: _, owner, pool: _ }) => {
+                    seen.push((*port, holder.describe(), owner.clone()));
+                }
+                Some(Held::Leased { .. } | Held::Quarantined(_)) => {}
             }
         }
         let pools: Vec<_> = node.ledger.shelves().keys().cloned().collect();
         self.dirty.pools.extend(pools);
-        for (port, owner) in seen {
+        for (port, owner, lost_by) in seen {
             let cause = QuarantineCause::Foreign(ProblemSource::HostScan);
-            self.quarantine(name, port, cause, owner, None, now);
+            self.quarantine(name, port, cause, owner, lost_by, now);
         }
     }
 

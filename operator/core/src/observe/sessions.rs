@@ -100,7 +100,7 @@ impl State {
         }
         let Some(worker) = self.worker(&name) else { return };
         let Some(current) = &worker.session else { return };
-        if !current.compared || current.awaiting.is_some() || beat.sequence != current.sequence {
+        if !current.compared || current.awaiting || beat.sequence != current.sequence {
             return;
         }
         let expected = self.expected_digest(&name);

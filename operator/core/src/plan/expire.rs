@@ -77,7 +77,7 @@ impl State {
     fn miss_inventory(&mut self, name: &NodeName, now: Now) {
         let again = now.mono + self.config.answer_after;
         let Some(session) = self.session_mut(name) else { return };
-        session.awaiting = None;
+        session.awaiting = false;
         session.compared = false;
         self.dirty.nodes.insert(name.clone());
         self.timers.set(Timer::InventoryDue(name.clone()), again);

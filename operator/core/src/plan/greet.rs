@@ -47,8 +47,7 @@ impl State {
         let ranges = self.watched(name);
         let interval = self.config.scan_interval;
         let Some(session) = self.session_mut(name) else { return };
-        let told = session.watch.as_ref().map_or(&[][..], |(ranges, _)| ranges);
-        if told == ranges {
+        if session.watch == ranges {
             return;
         }
         let Some(sequence) = self.command(name, Command::Watch { ranges: ranges.clone(), interval }) else {
@@ -56,9 +55,12 @@ impl State {
         };
         let due = now.mono + self.config.answer_after;
         let Some(session) = self.session_mut(name) else { return };
-        session.watch = Some((ranges, sequence));
+        let told = std::mem::replace(&mut session.watch, ranges);
+        let is_told =
+            |range: &PortRange| told.iter().any(|it| it.start <= range.start && range.end <= it.end);
+        session.looking |= !session.watch.iter().all(is_told);
         // Answered by an inventory.
-        session.awaiting.get_or_insert(0);
+        (session.awaiting, session.asked) = (true, sequence);
         self.timers.set(Timer::InventoryDue(name.clone()), due);
     }
 
@@ -72,15 +74,13 @@ impl State {
     fn request_inventory(&mut self, name: &NodeName, now: Now) {
         let Some(worker) = self.worker(name) else { return };
         let Some(session) = &worker.session else { return };
-        if session.awaiting.is_some() || (worker.known && session.compared) {
+        if session.awaiting || (worker.known && session.compared) {
             return;
         }
-        self.last_request += 1;
-        let id = self.last_request;
         let due = now.mono + self.config.answer_after;
-        self.command(name, Command::InventoryRequest { id });
+        let Some(sequence) = self.command(name, Command::InventoryRequest) else { return };
         if let Some(session) = self.session_mut(name) {
-            session.awaiting = Some(id);
+            (session.awaiting, session.asked) = (true, sequence);
         }
         self.timers.set(Timer::InventoryDue(name.clone()), due);
     }

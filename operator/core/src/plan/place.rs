@@ -45,7 +45,25 @@ impl State {
             if first.is_some_and(|(arrival, _)| *arrival < stream.arrival) { Turn::Own } else { Turn::Any };
         match self.find_ports(stream, &candidates, (&pool, shape), turn, now) {
             Some((node, ports)) => Ok(Place { node, lease: Some((pool, ports)) }),
+            None if self.is_looked_at(&candidates) => Err(self.until_looked_at(stream, &pool, &queue)),
             None => Err(Blocked::Ports { message: self.exhausted(&pool, shape, &candidates), queue }),
+        }
+    }
+
+    fn is_looked_at(&self, nodes: &[NodeName]) -> bool {
+        nodes.iter().any(|name| self.nodes.get(name).is_some_and(Node::is_looked_at))
+    }
+
+    /// What a stream waits for that would have a number if it were known who holds it. It is a moment: who is in a queue stays there.
+    fn until_looked_at(&self, stream: &Stream, pool: &PoolName, queue: &Queue) -> Blocked {
+        match &stream.blocked {
+            Some(waits @ Blocked::Ports { queue: own, message: _ }) if own == queue => waits.clone(),
+            _ => Blocked::Worker {
+                reason: Reason::AwaitingInventory,
+                message: format!(
+                    "a worker is asked who holds the numbers of the PortPool {pool} on its node"
+                ),
+            },
         }
     }
 
@@ -168,7 +186,10 @@ impl State {
     ) -> Option<(NodeName, Ports)> {
         let owner = Owner { namespace: stream.name.namespace.clone(), path: stream.path()?.clone() };
         let first = |choose: &dyn Fn(&Node) -> Option<Ports>| {
-            candidates.iter().find_map(|name| Some((name.clone(), choose(self.nodes.get(name)?)?)))
+            candidates.iter().find_map(|name| {
+                let node = self.nodes.get(name).filter(|node| !node.is_looked_at())?;
+                Some((name.clone(), choose(node)?))
+            })
         };
         let own = first(&|node| node.ledger.own(pool, shape, &owner));
         if own.is_some() || turn == Turn::Own {

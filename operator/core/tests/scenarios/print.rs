@@ -65,7 +65,7 @@ fn command(command: &Command, names: &Names) -> String {
             let full = if directory.full { " full" } else { "" };
             format!("Directory v{}{full} [{}]", directory.version, entries.join(" "))
         }
-        Command::InventoryRequest { id } => format!("InventoryRequest {id}"),
+        Command::InventoryRequest => "InventoryRequest".to_owned(),
         Command::Watch { ranges, .. } => {
             let ranges: Vec<String> =
                 ranges.iter().map(|range| format!("{}-{}", range.start, range.end)).collect();

@@ -458,7 +458,7 @@ impl World {
             template: worker.template.as_str().into(),
         };
         self.event(Event::Hello { session, hello });
-        self.inventory(name, 0);
+        self.inventory(name);
     }
 
     pub(crate) fn disconnect(&mut self, name: &str) {
@@ -532,7 +532,7 @@ impl World {
 
     pub(crate) fn leak(&mut self, name: &str, port: u16) {
         self.workers.get_mut(name).expect("the worker is there").leaks.insert(port);
-        self.inventory(name, 0);
+        self.inventory(name);
     }
 
     pub(crate) fn stuck(&mut self, name: &str, stream: &str) {
@@ -652,10 +652,10 @@ impl World {
                     worker.closed.push((now, stream.clone(), ports.clone()));
                     self.report(name, Report::Closed(Closed { stream, ports, ago: Duration::ZERO }));
                 }
-                Command::InventoryRequest { id } => self.inventory(name, id),
+                Command::InventoryRequest => self.inventory(name),
                 Command::Watch { ranges, .. } => {
                     worker.watched = ranges;
-                    self.inventory(name, 0);
+                    self.inventory(name);
                 }
                 Command::CloseLeak { port, .. } => {
                     worker.leaks.remove(&port);
@@ -730,7 +730,7 @@ impl World {
         }
     }
 
-    fn inventory(&mut self, name: &str, request_id: u64) {
+    fn inventory(&mut self, name: &str) {
         let holders = self.holders(name);
         let worker = &self.workers[name];
         let Some(session) = worker.session else { return };
@@ -757,7 +757,6 @@ impl World {
             holders,
             streams: worker.open.keys().cloned().collect(),
             host: HostPorts::default(),
-            request_id,
         };
         self.out.push_str(&format!(
             "  {} -> Inventory {} open at #{}\n",

@@ -695,7 +695,7 @@ impl World {
             Command::Revoke { stream, reason: _ } => stream.uid == target.uid,
             Command::Welcome
             | Command::Directory(_)
-            | Command::InventoryRequest { .. }
+            | Command::InventoryRequest
             | Command::Watch { .. }
             | Command::CloseLeak { .. } => false,
         };

@@ -14,7 +14,7 @@ use operator_core::{Event, LeaseState};
 use crate::api::Kind;
 use crate::objects;
 use crate::poke::Target;
-use crate::worker::{Socket, Worker};
+use crate::worker::Worker;
 use crate::world::{Fate, Item, Mend, World};
 
 /// The state of misfortune.
@@ -157,8 +157,9 @@ impl World {
 
     pub(crate) fn start_worker(&mut self, host: usize, name: &str, pod_uid: &str) -> usize {
         let index = self.workers.len();
-        let worker =
-            Worker::new(index, host, &self.hosts[host].name.clone(), WorkerName::from(name), pod_uid.into());
+        let node = self.hosts[host].name.clone();
+        let mut worker = Worker::new(index, host, &node, WorkerName::from(name), pod_uid.into());
+        worker.started = self.now;
         self.note(|| format!("worker {index} starts: {name} on host {host}"));
         self.workers.push(worker);
         // Nobody asks the one before it any more.
@@ -497,7 +498,7 @@ impl World {
             _ => &[Protocol::Tcp, Protocol::Udp],
         };
         for &protocol in protocols {
-            self.hosts[host].sockets.entry((port, protocol)).or_insert(Socket::Thief);
+            self.hosts[host].thieve(port, protocol, self.now);
         }
         self.after(500, 12_000, Item::Mend(Mend::Thief { host, port }));
     }
@@ -978,9 +979,7 @@ impl World {
                 }
             }
             Mend::Thief { host, port } => {
-                self.hosts[host]
-                    .sockets
-                    .retain(|(number, _), socket| *number != port || *socket != Socket::Thief);
+                self.hosts[host].give_back(port);
             }
             Mend::Finalizer(name, uid) => {
                 if self.api.objects.streams.get(&name).is_some_and(|object| object.uid == uid) {

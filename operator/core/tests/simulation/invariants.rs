@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use operator_core::action::{Assign, AssignedSource};
 use operator_core::event::{Report, WriteOutcome};
-use operator_core::ids::{Epoch, NodeName, Ports, SessionId, StreamRef, Term, Uid};
+use operator_core::ids::{Epoch, NodeName, Ports, Protocol, SessionId, StreamRef, Term, Uid};
 use operator_core::reason::Reason;
 use operator_core::spec::{PoolObject, Source};
 use operator_core::status::{PoolStatus, StreamStatus};
@@ -202,6 +202,7 @@ impl World {
         if self.truth.terms.keys().next_back().is_some_and(|highest| highest.0 > status.term) {
             return;
         }
+        self.judge_held(replica, stream, claim);
         for &port in &claim.2 {
             // Of two processes of a pod the later one: the one before it is a stranger, whose ports don't bind.
             let mut processes = self.workers.iter().rev();
@@ -209,7 +210,7 @@ impl World {
                 continue;
             };
             let (index, host) = (worker.index, worker.host);
-            for protocol in [operator_core::ids::Protocol::Tcp, operator_core::ids::Protocol::Udp] {
+            for protocol in [Protocol::Tcp, Protocol::Udp] {
                 if let Some(Socket::Media(owner, other)) = self.hosts[host].sockets.get(&(port, protocol))
                     && *owner == index
                     && other.uid != *uid
@@ -220,6 +221,30 @@ impl World {
                     self.violate(text);
                 }
             }
+        }
+    }
+
+    /// What somebody else has had since before the node's process began, which that process was asked for, is not given to anybody.
+    fn judge_held(&mut self, replica: usize, stream: &StreamRef, claim: &Recorded) {
+        let seen = &self.replicas[replica].seen;
+        let Some(session) = seen.inventoried.get(&NodeName::from(claim.1.as_str())) else { return };
+        let Some(&link) = self.replicas[replica].sessions.get(session) else { return };
+        let worker = &self.workers[self.links[link].worker];
+        let later = self.workers.iter().rev().find(|it| it.alive && it.pod_uid == worker.pod_uid);
+        if worker.pod_uid[..] != claim.0[..] || later.is_none_or(|later| later.index != worker.index) {
+            return;
+        }
+        let host = &self.hosts[worker.host];
+        let before = |socket: &Socket| matches!(socket, Socket::Thief(since) if *since < worker.started);
+        let held = |port: u16| {
+            host.sockets.range((port, Protocol::Tcp)..=(port, Protocol::Udp)).any(|(_, it)| before(it))
+        };
+        if let Some(port) = claim.2.iter().copied().find(|&port| held(port)) {
+            let text = format!(
+                "operator {replica} grants {port} on {} to {stream}, which a stranger has had since before its worker began",
+                host.name
+            );
+            self.violate(text);
         }
     }
 
@@ -276,7 +301,7 @@ impl World {
             Command::Revoke { stream, reason } => self.judge_revoke(replica, stream, *reason),
             Command::Welcome
             | Command::Directory(_)
-            | Command::InventoryRequest { .. }
+            | Command::InventoryRequest
             | Command::Watch { .. }
             | Command::CloseLeak { .. } => {}
         }
@@ -387,7 +412,7 @@ impl World {
     }
 
     /// An inventory came; it counts when it answers a request of this term.
-    pub(crate) fn note_inventory(&mut self, replica: usize, session: SessionId, _request_id: u64) {
+    pub(crate) fn note_inventory(&mut self, replica: usize, session: SessionId) {
         let target = &mut self.replicas[replica];
         if target.term.is_none() {
             return;

@@ -78,7 +78,7 @@ impl World {
                             host.name
                         ));
                     }
-                    Socket::Thief => {}
+                    Socket::Thief(_) => {}
                 }
             }
         }
@@ -292,7 +292,9 @@ impl World {
                 .flat_map(|host| {
                     host.sockets.iter().map(move |(&(port, _), socket)| (&host.name, port, socket))
                 })
-                .filter(|(_, port, socket)| **socket == Socket::Thief && spec.numbers.contains(*port))
+                .filter(|(_, port, socket)| {
+                    matches!(socket, Socket::Thief(_)) && spec.numbers.contains(*port)
+                })
                 .filter(|(_, port, _)| !LISTENERS.contains(port))
                 .map(|(node, port, _)| (node, port))
                 .filter(|(node, port)| {

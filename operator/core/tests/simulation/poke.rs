@@ -7,7 +7,6 @@ use operator_core::status::Phase;
 use operator_core::{Event, LeaseState};
 
 use crate::api::{Kind, Write};
-use crate::worker::Socket;
 use crate::world::{Item, Mend, World};
 
 /// How often each state of a stream is poked in a run.
@@ -487,7 +486,7 @@ impl World {
         let Some((worker, Some(ports))) = self.holder_of(target) else { return };
         let (host, port) = (self.workers[worker].host, ports.rtp);
         for protocol in [operator_core::ids::Protocol::Tcp, operator_core::ids::Protocol::Udp] {
-            self.hosts[host].sockets.entry((port, protocol)).or_insert(Socket::Thief);
+            self.hosts[host].thieve(port, protocol, self.now);
         }
         self.after(3000, 12_000, Item::Mend(Mend::Thief { host, port }));
     }
@@ -540,7 +539,7 @@ impl World {
                 for port in ports.into_iter().flat_map(operator_core::ids::Ports::numbers) {
                     self.after(3000, 12_000, Item::Mend(Mend::Thief { host, port }));
                 }
-                self.workers[worker].snatch(&mut self.hosts[host], uid);
+                self.workers[worker].snatch(&mut self.hosts[host], uid, now);
             }
         }
         self.mend(Mend::ResumeWorker(worker));

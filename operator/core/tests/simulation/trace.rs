@@ -49,9 +49,8 @@ pub(crate) fn brief(event: &Event) -> String {
             )
         }
         Event::Inventory { session, inventory } => format!(
-            "Inventory of session {session} seq {} request {}: bound {:?} closed {:?} holders {:?} streams {:?}",
+            "Inventory of session {session} seq {}: bound {:?} closed {:?} holders {:?} streams {:?}",
             inventory.sequence,
-            inventory.request_id,
             inventory
                 .bound
                 .iter()
@@ -117,7 +116,7 @@ pub(crate) fn brief_action(action: &Action) -> String {
                 }
                 Command::Welcome
                 | Command::Revoke { .. }
-                | Command::InventoryRequest { .. }
+                | Command::InventoryRequest
                 | Command::Watch { .. }
                 | Command::CloseLeak { .. } => format!("{command:?}"),
             };

@@ -33,8 +33,20 @@ pub(crate) enum Socket {
     Media(usize, StreamRef),
     /// A worker process that forgot to close it, with or without knowing whose it was.
     Leak(usize, Option<StreamRef>),
-    /// Somebody else.
-    Thief,
+    /// Somebody else, since then.
+    Thief(Duration),
+}
+
+impl Host {
+    /// Somebody takes a number, if nobody has it.
+    pub(crate) fn thieve(&mut self, port: u16, protocol: Protocol, now: Duration) {
+        self.sockets.entry((port, protocol)).or_insert(Socket::Thief(now));
+    }
+
+    /// Somebody gives a number back.
+    pub(crate) fn give_back(&mut self, port: u16) {
+        self.sockets.retain(|(number, _), socket| *number != port || !matches!(socket, Socket::Thief(_)));
+    }
 }
 
 /// A stream that runs in a worker.
@@ -53,6 +65,8 @@ pub(crate) struct Running {
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(crate) index: usize,
+    /// When the process began.
+    pub(crate) started: Duration,
     pub(crate) alive: bool,
     pub(crate) paused: bool,
     pub(crate) host: usize,
@@ -84,7 +98,8 @@ pub(crate) struct KnownPaths {
 #[derive(Debug, Default)]
 pub(crate) struct Done {
     pub(crate) reports: Vec<Report>,
-    pub(crate) inventory: Option<u64>,
+    /// An inventory is to be begun.
+    pub(crate) inventory: bool,
     /// A rule that the operator broke.
     pub(crate) broken: Option<String>,
 }
@@ -100,6 +115,7 @@ impl Worker {
         let _ = node;
         Self {
             index,
+            started: Duration::ZERO,
             alive: true,
             paused: false,
             host,
@@ -136,12 +152,11 @@ impl Worker {
         }
     }
 
-    /// Everything that this process holds.
+    /// Everything that this process holds, with what a host scan found that began when `sequence` was the last command.
     pub(crate) fn inventory(
         &mut self,
         host: &Host,
-        sequence: u64,
-        request_id: u64,
+        (sequence, holders): (u64, Vec<Holder>),
         now: Duration,
     ) -> Inventory {
         self.closed.retain(|(_, _, at)| now - *at <= CLOSED_MEMORY);
@@ -152,7 +167,7 @@ impl Worker {
             Socket::Leak(owner, stream) if *owner == self.index => {
                 Some(Binding { port, protocol, stream: stream.clone() })
             }
-            Socket::Media(..) | Socket::Leak(..) | Socket::Thief => None,
+            Socket::Media(..) | Socket::Leak(..) | Socket::Thief(_) => None,
         });
         let closed = self.closed.iter().map(|(stream, ports, at)| Closed {
             stream: stream.clone(),
@@ -163,10 +178,9 @@ impl Worker {
             sequence,
             bound: bound.collect(),
             closed: closed.collect(),
-            holders: self.holders(host),
+            holders,
             streams: self.running.iter().map(|(uid, run)| StreamRef::new(uid.clone(), run.epoch)).collect(),
             host: host_ports(),
-            request_id,
         }
     }
 
@@ -177,7 +191,7 @@ impl Worker {
             Socket::Leak(owner, stream) if *owner == self.index => {
                 Some((port, stream.as_ref().unwrap_or(&nobody)))
             }
-            Socket::Media(..) | Socket::Leak(..) | Socket::Thief => None,
+            Socket::Media(..) | Socket::Leak(..) | Socket::Thief(_) => None,
         });
         Beat { sequence, digest: digest(bound), term: self.term, draining: false }
     }
@@ -192,7 +206,7 @@ impl Worker {
         Some(Report::Scan { holders, host: host_ports() })
     }
 
-    fn holders(&self, host: &Host) -> Vec<Holder> {
+    pub(crate) fn holders(&self, host: &Host) -> Vec<Holder> {
         let watched = |port: u16| self.watch.iter().any(|range| (range.start..=range.end).contains(&port));
         let foreign = host.sockets.iter().filter(|((port, _), _)| watched(*port));
         foreign.filter_map(|(&(port, protocol), socket)| self.holder(port, protocol, socket)).collect()
@@ -201,7 +215,7 @@ impl Worker {
     fn holder(&self, port: u16, protocol: Protocol, socket: &Socket) -> Option<Holder> {
         match socket {
             Socket::Media(owner, _) | Socket::Leak(owner, _) if *owner == self.index => None,
-            Socket::Media(..) | Socket::Leak(..) | Socket::Thief => Some(Holder {
+            Socket::Media(..) | Socket::Leak(..) | Socket::Thief(_) => Some(Holder {
                 port,
                 protocol,
                 user: 1000,
@@ -239,11 +253,11 @@ impl Worker {
                 };
                 done.reports.push(closed(stream.clone(), ports));
             }
-            Command::InventoryRequest { id } => done.inventory = Some(*id),
+            Command::InventoryRequest => done.inventory = true,
             Command::Watch { ranges, interval } => {
                 self.watch.clone_from(ranges);
                 self.scan_interval = *interval;
-                done.inventory = Some(0);
+                done.inventory = true;
             }
             Command::CloseLeak { port, stream } => {
                 let (index, port) = (self.index, *port);
@@ -375,12 +389,12 @@ impl Worker {
     }
 
     /// Somebody else has the sockets of a stream.
-    pub(crate) fn snatch(&mut self, host: &mut Host, uid: &Uid) {
+    pub(crate) fn snatch(&mut self, host: &mut Host, uid: &Uid, now: Duration) {
         let ports = self.running.get(uid).and_then(|run| run.ports);
         self.drop_silently(host, uid);
         for port in ports.into_iter().flat_map(Ports::numbers) {
             for protocol in [Protocol::Tcp, Protocol::Udp] {
-                host.sockets.entry((port, protocol)).or_insert(Socket::Thief);
+                host.thieve(port, protocol, now);
             }
         }
     }
@@ -402,7 +416,7 @@ impl Worker {
         let index = self.index;
         host.sockets.retain(|_, socket| match socket {
             Socket::Media(owner, _) | Socket::Leak(owner, _) => *owner != index,
-            Socket::Thief => true,
+            Socket::Thief(_) => true,
         });
     }
 

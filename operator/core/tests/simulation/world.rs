@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use operator_core::event::{Listed, Report, WriteOutcome};
+use operator_core::event::{Holder, Listed, Report, WriteOutcome};
 use operator_core::ids::{ObjectName, Term, Uid, WriteId};
 use operator_core::{Action, Command, Config, Event, plan};
 
@@ -80,6 +80,8 @@ pub(crate) enum Item {
     Beat { worker: usize },
     /// A worker looks at its host.
     Scan { worker: usize },
+    /// A worker has looked at its host for an inventory: what it found, and the last command before it began.
+    Scanned { link: usize, sequence: u64, holders: Vec<Holder> },
     /// Misfortune ends.
     Mend(Mend),
 }
@@ -429,6 +431,12 @@ impl World {
                     self.at(at, Item::Scan { worker });
                 }
             }
+            Item::Scanned { link, sequence, holders } => {
+                let worker = self.links[link].worker;
+                if self.worker_ready(worker, &item) && self.links[link].worker_open {
+                    self.send_inventory(link, (sequence, holders));
+                }
+            }
         }
         self.pump_watches();
         self.check_truth();
@@ -469,8 +477,8 @@ impl World {
             };
             self.coverage.count(&event, &target.core, write_of);
         }
-        if let Event::Inventory { session, inventory } = &event {
-            self.note_inventory(replica, *session, inventory.request_id);
+        if let Event::Inventory { session, inventory: _ } = &event {
+            self.note_inventory(replica, *session);
         }
         let target = &mut self.replicas[replica];
         target.seen.note(&event);
@@ -908,7 +916,7 @@ impl World {
         self.workers[worker].links.insert(replica, link);
         let hello = self.workers[worker].hello(&self.hosts[host]);
         self.send_up(link, Up::Hello(Box::new(hello)));
-        self.send_inventory(link, 0);
+        self.begin_inventory(link);
         self.obey_the_dead(worker, link);
     }
 
@@ -935,10 +943,18 @@ impl World {
         }
     }
 
-    fn send_inventory(&mut self, link: usize, request_id: u64) {
-        let Link { worker, applied, .. } = self.links[link];
+    /// A scan of the host takes its time; commands go on meanwhile.
+    fn begin_inventory(&mut self, link: usize) {
+        let Link { worker, applied: sequence, .. } = self.links[link];
+        let host = &self.hosts[self.workers[worker].host];
+        let holders = self.workers[worker].holders(host);
+        self.after(0, 30, Item::Scanned { link, sequence, holders });
+    }
+
+    fn send_inventory(&mut self, link: usize, scanned: (u64, Vec<Holder>)) {
+        let Link { worker, .. } = self.links[link];
         let host = self.workers[worker].host;
-        let inventory = self.workers[worker].inventory(&self.hosts[host], applied, request_id, self.now);
+        let inventory = self.workers[worker].inventory(&self.hosts[host], scanned, self.now);
         self.send_up(link, Up::Inventory(Box::new(inventory)));
         // An inventory doesn't say who publishes.
         for report in self.workers[worker].media_reports() {
@@ -978,8 +994,8 @@ impl World {
             self.violate(format!("worker {worker}: {text}"));
         }
         self.report(worker, done.reports);
-        if let Some(request_id) = done.inventory {
-            self.send_inventory(link, request_id);
+        if done.inventory {
+            self.begin_inventory(link);
         }
     }
 
