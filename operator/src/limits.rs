@@ -37,6 +37,9 @@ pub(crate) const SESSION_SILENCE: Duration = Duration::from_secs(10);
 /// One message of a worker: an inventory of 60 000 ports of 64 bytes.
 pub(crate) const MESSAGE_BYTES: usize = 4 << 20;
 
+/// Messages to a worker that wait together go out together, in frames of about this size: a TLS record is as large.
+pub(crate) const FRAME_BYTES: usize = 16 << 10;
+
 /// A file of the folder: the 1024 documents that the YAML reader takes, of 2 KiB.
 pub(crate) const FILE_BYTES: u64 = 2 << 20;
 

@@ -21,7 +21,7 @@ use tokio::{
 use tokio_stream::{Stream, wrappers::TcpListenerStream};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{
-    Request, Response, Status, Streaming,
+    Request, Status, Streaming,
     metadata::MetadataMap,
     transport::{Server, ServerTlsConfig},
 };
@@ -268,10 +268,7 @@ impl Admission {
 
 impl Sessions {
     /// A worker opens a session.
-    async fn session(
-        &self,
-        request: Request<Streaming<WorkerMessage>>,
-    ) -> Result<Response<Outgoing>, Status> {
+    async fn session(&self, request: Request<Streaming<WorkerMessage>>) -> Result<Outgoing, Status> {
         let pod = self.0.admission.admit(request.metadata()).await?;
         let (queue, messages) = mpsc::channel(limits::COMMANDS_A_SESSION);
         let end = CancellationToken::new();
@@ -285,7 +282,7 @@ impl Sessions {
         }
         // Ends with the session: `receive` waits for nothing but the worker, `end` and a deadline.
         tokio::spawn(self.clone().receive(session, pod, request.into_inner(), end.clone()));
-        Ok(Response::new(Outgoing { messages, end: Box::pin(end.cancelled_owned()) }))
+        Ok(Outgoing { messages, end: Box::pin(end.cancelled_owned()) })
     }
 }
 
@@ -296,13 +293,13 @@ pub(crate) struct Outgoing {
 }
 
 impl Stream for Outgoing {
-    type Item = Result<Outbound, Status>;
+    type Item = Outbound;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Outbound>> {
         if self.end.as_mut().poll(cx).is_ready() {
             // What still waits is dropped: whoever closes a session wants it closed.
             return Poll::Ready(None);
         }
-        self.messages.poll_recv(cx).map(|message| message.map(Ok))
+        self.messages.poll_recv(cx)
     }
 }

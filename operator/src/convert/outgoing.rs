@@ -33,7 +33,7 @@ pub(crate) fn operator_message(replica: &str, term: Term, sequence: u64, command
         }),
         Command::Directory(it) => {
             let encoded = it.encoded.get_or_make(|| directory(it).encode_to_vec());
-            return Outbound::directory(term.0, sequence, Bytes::from_owner(encoded));
+            return Outbound::Directory { term: term.0, sequence, update: Bytes::from_owner(encoded) };
         }
         Command::InventoryRequest => Body::InventoryRequest(wire::InventoryRequest { id: sequence }),
         Command::Watch { ranges, interval } => Body::Watch(wire::Watch {

@@ -1,20 +1,30 @@
-//! The service of the contract, as it would be generated, but for the directory: that goes to all workers, and is encoded once.
+//! The service of the contract, as it would be generated, but for what goes out: the directory goes to all workers, is encoded once and
+//! copied for none of them, and a session keeps no buffer as large as its largest message.
 
 use std::{
     convert::Infallible,
+    pin::Pin,
     task::{Context, Poll},
 };
 
-use prost::{Message as _, bytes::Bytes};
+use futures_util::Stream;
+use http_body_util::StreamBody;
+use hyper::body::Frame;
+use prost::{
+    Message as _,
+    bytes::{BufMut as _, Bytes},
+    encoding::{WireType, encode_key, encode_varint},
+};
 use proto::control::v1::{OperatorMessage, WorkerMessage, control_server::SERVICE_NAME};
 use tonic::{
-    Request, Response, Status, Streaming,
+    Request, Status, Streaming,
     body::Body,
-    codec::{Codec, EncodeBuf, Encoder},
+    codec::Codec as _,
     codegen::{BoxFuture, Service, http},
-    server::{Grpc, NamedService, StreamingService},
+    metadata::MetadataMap,
+    server::NamedService,
 };
-use tonic_prost::{ProstCodec, ProstDecoder};
+use tonic_prost::ProstCodec;
 
 use super::{Outgoing, Sessions};
 use crate::limits;
@@ -24,31 +34,87 @@ use crate::limits;
 pub(crate) enum Outbound {
     /// Boxed: a session's queue keeps room for some dozens when it is empty.
     Message(Box<OperatorMessage>),
-    Directory(DirectoryMessage),
-}
-
-/// An `OperatorMessage` with a directory, to the last byte.
-#[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct DirectoryMessage {
-    #[prost(uint64, tag = "1")]
-    term: u64,
-    #[prost(uint64, tag = "2")]
-    sequence: u64,
-    /// A `DirectoryUpdate`.
-    #[prost(bytes = "bytes", optional, tag = "6")]
-    directory: Option<Bytes>,
-}
-
-impl Outbound {
-    /// With an encoded `DirectoryUpdate`.
-    pub(crate) fn directory(term: u64, sequence: u64, directory: Bytes) -> Self {
-        Self::Directory(DirectoryMessage { term, sequence, directory: Some(directory) })
-    }
+    /// An `OperatorMessage` with a directory.
+    Directory {
+        term: u64,
+        sequence: u64,
+        /// A `DirectoryUpdate`, encoded.
+        update: Bytes,
+    },
 }
 
 impl From<OperatorMessage> for Outbound {
     fn from(message: OperatorMessage) -> Self {
         Self::Message(Box::new(message))
+    }
+}
+
+/// The number of the contract's field for a directory.
+const DIRECTORY: u32 = 6;
+
+impl Outbound {
+    /// Appends the message as gRPC frames it: a flag for compression, which there is none of, its length, itself. What is behind it
+    /// comes back: bytes that all workers share.
+    fn frame(self, to: &mut Vec<u8>) -> Option<Bytes> {
+        let begin = to.len();
+        to.put_bytes(0, PREFIX);
+        let rest = match self {
+            Self::Message(message) => {
+                message.encode(to).expect("a vector takes any message");
+                None
+            }
+            Self::Directory { term, sequence, update } => {
+                let head = OperatorMessage { term, sequence, body: None };
+                head.encode(to).expect("a vector takes any message");
+                encode_key(DIRECTORY, WireType::LengthDelimited, to);
+                encode_varint(update.len() as u64, to);
+                Some(update)
+            }
+        };
+        let length = to.len() - begin - PREFIX + rest.as_ref().map_or(0, Bytes::len);
+        let length = u32::try_from(length).expect("directories come in pieces of some KiB");
+        to[begin + 1..begin + PREFIX].copy_from_slice(&length.to_be_bytes());
+        rest
+    }
+}
+
+/// What stands before each message of gRPC.
+const PREFIX: usize = 5;
+
+/// The frames of a session's answer.
+struct Frames {
+    messages: Outgoing,
+    /// Follows the last frame.
+    rest: Option<Bytes>,
+    ended: bool,
+}
+
+impl Stream for Frames {
+    type Item = Result<Frame<Bytes>, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let data = |bytes| Poll::Ready(Some(Ok(Frame::data(bytes))));
+        if let Some(rest) = self.rest.take() {
+            return data(rest);
+        }
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let mut gathered = Vec::new();
+        while self.rest.is_none() && gathered.len() < limits::FRAME_BYTES {
+            match Pin::new(&mut self.messages).poll_next(cx) {
+                Poll::Ready(Some(message)) => self.rest = message.frame(&mut gathered),
+                Poll::Ready(None) if gathered.is_empty() => {
+                    self.ended = true;
+                    let mut end = http::HeaderMap::new();
+                    Status::ok("").add_header(&mut end).expect("an empty message is a header");
+                    return Poll::Ready(Some(Ok(Frame::trailers(end))));
+                }
+                Poll::Pending if gathered.is_empty() => return Poll::Pending,
+                Poll::Ready(None) | Poll::Pending => break,
+            }
+        }
+        data(gathered.into())
     }
 }
 
@@ -76,55 +142,27 @@ impl Service<http::Request<Body>> for ControlService {
             if path.strip_prefix('/').and_then(|path| path.strip_prefix(SERVICE_NAME)) != Some("/Session") {
                 return Ok(Status::unimplemented("there is only Session").into_http());
             }
-            let mut grpc = Grpc::new(Contract).max_decoding_message_size(limits::MESSAGE_BYTES);
-            Ok(grpc.streaming(Opened(sessions), request).await)
+            let (parts, body) = request.into_parts();
+            let decoder = ProstCodec::<OperatorMessage, WorkerMessage>::default().decoder();
+            let messages = Streaming::new_request(decoder, body, None, Some(limits::MESSAGE_BYTES));
+            let request =
+                Request::from_parts(MetadataMap::from_headers(parts.headers), parts.extensions, messages);
+            Ok(match sessions.session(request).await {
+                Ok(messages) => {
+                    let frames = Frames { messages, rest: None, ended: false };
+                    let mut response = http::Response::new(Body::new(StreamBody::new(frames)));
+                    let headers = response.headers_mut();
+                    headers.insert(http::header::CONTENT_TYPE, GRPC);
+                    response
+                }
+                Err(status) => status.into_http(),
+            })
         })
     }
 }
 
-struct Opened(Sessions);
-
-impl StreamingService<WorkerMessage> for Opened {
-    type Response = Outbound;
-    type ResponseStream = Outgoing;
-    type Future = BoxFuture<Response<Outgoing>, Status>;
-
-    fn call(&mut self, request: Request<Streaming<WorkerMessage>>) -> Self::Future {
-        let sessions = self.0.clone();
-        Box::pin(async move { sessions.session(request).await })
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Contract;
-
-impl Codec for Contract {
-    type Encode = Outbound;
-    type Decode = WorkerMessage;
-    type Encoder = Contract;
-    type Decoder = ProstDecoder<WorkerMessage>;
-
-    fn encoder(&mut self) -> Contract {
-        Contract
-    }
-
-    fn decoder(&mut self) -> ProstDecoder<WorkerMessage> {
-        ProstCodec::<OperatorMessage, WorkerMessage>::default().decoder()
-    }
-}
-
-impl Encoder for Contract {
-    type Item = Outbound;
-    type Error = Status;
-
-    fn encode(&mut self, message: Outbound, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        let encoded = match message {
-            Outbound::Message(message) => message.encode(to),
-            Outbound::Directory(message) => message.encode(to),
-        };
-        encoded.map_err(|error| Status::internal(error.to_string()))
-    }
-}
+/// The media type of gRPC.
+const GRPC: http::HeaderValue = http::HeaderValue::from_static("application/grpc");
 
 #[cfg(test)]
 mod tests {
@@ -144,13 +182,17 @@ mod tests {
                 more: true,
             },
         ] {
-            let encoded = Bytes::from(update.encode_to_vec());
-            let Outbound::Directory(ours) = Outbound::directory(3, 300, encoded) else {
-                panic!("a directory")
-            };
+            let update_bytes = Bytes::from(update.encode_to_vec());
+            let ours = Outbound::Directory { term: 3, sequence: 300, update: update_bytes.clone() };
+            let mut framed = Vec::new();
+            let rest = ours.frame(&mut framed).expect("a directory is shared");
+            assert_eq!(rest.as_ptr(), update_bytes.as_ptr(), "it is not copied");
+            framed.extend_from_slice(&rest);
             let body = Some(Body::Directory(update));
-            let generated = OperatorMessage { term: 3, sequence: 300, body };
-            assert_eq!(ours.encode_to_vec(), generated.encode_to_vec());
+            let generated = Outbound::from(OperatorMessage { term: 3, sequence: 300, body });
+            let mut whole = Vec::new();
+            assert_eq!(generated.frame(&mut whole), None);
+            assert_eq!(framed, whole);
         }
     }
 }
