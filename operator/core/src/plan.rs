@@ -24,7 +24,7 @@ pub fn plan(state: &mut State, now: Now) -> Vec<Action> {
     state.expire(now);
     if state.is_active() {
         if state.dirty.shelves {
-            state.restock();
+            state.restock(now);
         }
         state.greet_workers(now);
         state.settle_streams(now);

@@ -82,6 +82,20 @@ const MUTANTS: &[Mutant] = &[
         "fn can_take(&self) -> bool {\n        ",
     ),
     mutant(
+        "grant-unseen-range",
+        "a number that a stranger has had since before the worker began is not granted",
+        "plan/greet.rs",
+        "session.looking |= !session.watch.iter().all(is_told);",
+        "session.looking |= !session.watch.iter().all(is_told) && session.watch.is_empty();",
+    ),
+    mutant(
+        "own-number-of-a-stranger",
+        "a number that a stranger has had since before the worker began is not granted",
+        "observe/reports.rs",
+        "seen.push((*port, holder.describe(), owner.clone()));",
+        "seen.extend(owner.iter().filter(|_| false).map(|it| (*port, holder.describe(), Some(it.clone()))));",
+    ),
+    mutant(
         "epoch-used-twice",
         "an epoch is never used twice",
         "plan/claim.rs",

@@ -42,7 +42,7 @@ impl State {
         self.dirty.placement |= std::mem::take(&mut current.looking);
         if self.dirty.shelves {
             // What it means depends on the pools of today.
-            self.restock();
+            self.restock(now);
         }
         self.timers.cancel(&Timer::InventoryDue(name.clone()));
         let Inventory { sequence, bound, closed, holders, streams, host } = inventory;

@@ -36,7 +36,7 @@ impl State {
             // Lists may have taken their time, and workers are to be heard from here on.
             self.timers.set(Timer::LeadWindow, now.mono + self.config.lead_window);
         }
-        self.restock();
+        self.restock(now);
         self.judge_absent(&absent, now);
         self.dirty.paths.extend(self.paths.keys().cloned());
         self.dirty.pools.extend(self.pools.keys().cloned());

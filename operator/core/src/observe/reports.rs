@@ -302,7 +302,7 @@ impl State {
 
     /// Numbers that are free or rest, and on which the scan shows a foreign socket, are not given to anybody: not to their last
     /// owner either.
-    fn quarantine_seen(&mut self, name: &NodeName, now: Now) {
+    pub(crate) fn quarantine_seen(&mut self, name: &NodeName, now: Now) {
         let Some(node) = self.nodes.get(name) else { return };
         let mut seen: Vec<(u16, String, Option<Owner>)> = Vec::new();
         for ((port, _), holder) in &node.holders {

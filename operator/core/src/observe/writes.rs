@@ -57,7 +57,9 @@ impl State {
             }
             Write::Delete { uid } => match outcome {
                 // The watch says when it is gone.
-                WriteOutcome::Written { .. } | WriteOutcome::NotFound => {}
+                WriteOutcome::Written { .. } => {}
+                // It went before: maybe before the list that the watch begins with, which then never speaks of it.
+                WriteOutcome::NotFound => self.read(&uid),
                 WriteOutcome::Conflict | WriteOutcome::Refused { .. } | WriteOutcome::Unknown => {
                     if let Some(stream) = self.streams.get_mut(&uid) {
                         stream.expiring = false;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::config::NodeMatch;
+use crate::event::Now;
 use crate::ids::{NodeName, PoolName};
 use crate::node::Node;
 use crate::port_set::PortSet;
@@ -11,7 +12,7 @@ use crate::state::State;
 
 impl State {
     /// Puts on each node's shelves what the pools say now. Waiting streams are looked at where that changed something.
-    pub(crate) fn restock(&mut self) {
+    pub(crate) fn restock(&mut self, now: Now) {
         self.dirty.shelves = false;
         self.find_overlaps();
         let nodes: Vec<NodeName> = self.nodes.keys().cloned().collect();
@@ -24,6 +25,7 @@ impl State {
                 node.ledger.unstock(&pool);
                 self.dirty.pools.insert(pool);
             }
+            let mut other = false;
             for (pool, numbers) in wanted {
                 if node.ledger.shelf(&pool).is_some_and(|shelf| **shelf.numbers() == numbers) {
                     continue;
@@ -31,6 +33,11 @@ impl State {
                 node.ledger.stock(&pool, numbers);
                 self.dirty.pools.insert(pool.clone());
                 self.dirty.wake.insert(pool);
+                other = true;
+            }
+            if other {
+                // The last scan may have met strangers on numbers that were reserved until now.
+                self.quarantine_seen(&name, now);
             }
             self.dirty.nodes.insert(name);
         }
