@@ -561,14 +561,21 @@ impl State {
             });
             for &port in ports {
                 let cooldown = self.cooldown_of(name, port);
-                let unknown = self.nodes.get(name).is_some_and(|node| match node.ledger.held(port) {
+                let Some(node) = self.nodes.get_mut(name).filter(|_| *ago < cooldown) else { continue };
+                let earlier = Now { mono: now.mono.saturating_sub(*ago), ..now };
+                let unknown = match node.ledger.held(port).cloned() {
                     None => !node.ledger.was_held(port),
                     Some(Held::Cooling { .. }) => former.remove(&port),
-                    Some(Held::Leased { .. } | Held::Quarantined(_)) => false,
-                });
+                    // A stranger was met on it before this was heard: it rests for as long in any case.
+                    Some(Held::Quarantined(mut quarantine)) => {
+                        quarantine.rests_until = quarantine.rests_until.max(earlier.mono + cooldown);
+                        node.ledger.set(port, Some(Held::Quarantined(quarantine)));
+                        false
+                    }
+                    Some(Held::Leased { .. }) => false,
+                };
                 // A pool may have it only later.
-                if unknown && *ago < cooldown {
-                    let earlier = Now { mono: now.mono.saturating_sub(*ago), ..now };
+                if unknown {
                     self.cool(name, port, owner.clone(), earlier);
                 }
             }

@@ -109,6 +109,12 @@ impl State {
             if let Some(epoch) = stream.claim.filter(|epoch| news && *epoch < recorded) {
                 self.revoke(&StreamRef::new(uid.clone(), epoch), Reason::Superseded, now);
             }
+            // Somebody else has used up the number that ours was to have, which is not on record.
+            let key = StreamRef::new(uid.clone(), recorded);
+            let unknown = self.claims.get(&key).is_some_and(|claim| !claim.may_be_known());
+            if recorded > recorded_before && unknown {
+                self.end_claim(&key, After::Unused, now);
+            }
             return;
         };
         let key = StreamRef::new(uid.clone(), recorded);
@@ -118,6 +124,13 @@ impl State {
                 let same = claim.node == assignment.node
                     && claim.worker == assignment.worker
                     && claim.ports().map(|ports| (ports.rtp, ports.rtcp)) == ports;
+                if same && claim.phase == ClaimPhase::Reserved {
+                    // A write of ours whose outcome was unknown has come late, and another would change nothing.
+                    self.set_phase(&key, ClaimPhase::Written);
+                    self.dirty.tell.insert(key);
+                    self.mark(uid);
+                    return;
+                }
                 if same || claim.may_be_known() {
                     return;
                 }

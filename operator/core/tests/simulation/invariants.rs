@@ -21,8 +21,8 @@ use crate::world::World;
 pub(crate) struct Truth {
     /// What was ever on record for an epoch.
     on_record: BTreeMap<StreamRef, Recorded>,
-    /// Which process was told an epoch.
-    told: BTreeMap<StreamRef, usize>,
+    /// Which processes were told an epoch; several only where the API was restored.
+    told: BTreeMap<StreamRef, BTreeSet<usize>>,
     /// The path that it was told for.
     told_paths: BTreeMap<StreamRef, String>,
     /// Which incarnation of which replica has a term.
@@ -134,8 +134,11 @@ impl World {
             }
             return;
         }
-        let adopted =
-            self.truth.told.get(stream).is_some_and(|&told| self.workers[told].pod_uid[..] == claim.0[..]);
+        let adopted = self
+            .truth
+            .told
+            .get(stream)
+            .is_some_and(|told| told.iter().any(|&it| self.workers[it].pod_uid[..] == claim.0[..]));
         self.replicas[replica].seen.granted.insert(stream.clone(), claim.clone());
         if adopted {
             // Known from a worker, lost from the record by a restore.
@@ -359,15 +362,15 @@ impl World {
         let stream = &assign.stream;
         self.truth.told_paths.insert(stream.clone(), assign.path.to_string());
         let pod = self.workers[worker].pod_uid.clone();
-        match self.truth.told.insert(stream.clone(), worker) {
-            // What a restored record lacks and no worker has told of yet, nobody can know.
-            Some(before) if before != worker && !self.truth.restored => {
-                self.violate(format!(
-                    "{stream} is told to worker {worker} ({pod}) and was told to worker {before} ({})",
-                    self.workers[before].pod_uid
-                ));
-            }
-            Some(_) | None => {}
+        let told = self.truth.told.entry(stream.clone()).or_default();
+        let before = told.iter().copied().find(|&it| it != worker);
+        told.insert(worker);
+        // What a restored record lacks and no worker has told of yet, nobody can know.
+        if let Some(before) = before.filter(|_| !self.truth.restored) {
+            self.violate(format!(
+                "{stream} is told to worker {worker} ({pod}) and was told to worker {before} ({})",
+                self.workers[before].pod_uid
+            ));
         }
     }
 
