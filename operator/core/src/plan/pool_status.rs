@@ -8,6 +8,7 @@ use crate::ids::{NodeName, ObjectName, PoolName, UnixTime};
 use crate::ledger::{Held, QuarantineCause};
 use crate::limits;
 use crate::news;
+use crate::node::Node;
 use crate::plan::status::condition;
 use crate::pool::Pool;
 use crate::port_set::PortSet;
@@ -128,7 +129,10 @@ impl State {
             self.queues.iter().filter(|(queue, _)| queue.pool == *name).map(|(_, waiting)| waiting.len());
         let waiting: usize = waiting.sum();
         let used = status.capacity - status.free;
-        let exhausted = status.capacity > 0 && (status.free == 0 || waiting > 0);
+        // Where a worker is asked who holds new numbers, those who wait are served in a moment.
+        let has_it = |node: &&Node| node.ledger.shelf(name).is_some();
+        let is_looked_at = self.nodes.values().filter(has_it).any(Node::is_looked_at);
+        let exhausted = status.capacity > 0 && (status.free == 0 || (waiting > 0 && !is_looked_at));
         let nearly = pool.spec.as_ref().map_or(100, |spec| u32::from(spec.nearly_exhausted_percent));
         let (capacity, draining, nodes) = (status.capacity, status.draining, status.nodes);
         let held = held_by_others(&status.problems);
