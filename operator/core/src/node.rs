@@ -161,6 +161,16 @@ impl Session {
             compared: false,
         }
     }
+
+    /// Nothing holds that was told or learnt in it; its sequence goes on.
+    pub(crate) fn forget(&mut self) {
+        self.welcomed = false;
+        self.watch.clear();
+        self.looking = false;
+        self.directory = false;
+        self.awaiting = false;
+        self.compared = false;
+    }
 }
 
 impl Node {

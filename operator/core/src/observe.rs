@@ -80,12 +80,7 @@ impl State {
             worker.digest = None;
             if let Some(session) = &mut worker.session {
                 // It may have heard of a later term, and dropped what this one was told in the one before.
-                session.welcomed = false;
-                session.watch.clear();
-                session.looking = false;
-                session.directory = false;
-                session.awaiting = false;
-                session.compared = false;
+                session.forget();
                 session.fence = session.sequence + 1;
             }
             self.dirty.nodes.insert(name.clone());
@@ -144,12 +139,7 @@ impl State {
                 worker.known = false;
                 worker.digest = None;
                 if let Some(session) = &mut worker.session {
-                    session.welcomed = false;
-                    session.watch.clear();
-                    session.looking = false;
-                    session.directory = false;
-                    session.awaiting = false;
-                    session.compared = false;
+                    session.forget();
                 }
             }
         }

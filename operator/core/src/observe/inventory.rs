@@ -561,7 +561,10 @@ impl State {
             });
             for &port in ports {
                 let cooldown = self.cooldown_of(name, port);
-                let Some(node) = self.nodes.get_mut(name).filter(|_| *ago < cooldown) else { continue };
+                if *ago >= cooldown {
+                    continue;
+                }
+                let Some(node) = self.nodes.get_mut(name) else { return };
                 let earlier = Now { mono: now.mono.saturating_sub(*ago), ..now };
                 let unknown = match node.ledger.held(port).cloned() {
                     None => !node.ledger.was_held(port),
