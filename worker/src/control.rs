@@ -13,7 +13,7 @@ pub mod streams;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -80,6 +80,8 @@ pub struct Parts {
     pub ports: BoundPorts,
     /// Counted by rtp ingresses.
     pub rtp: RtpStats,
+    /// Where the kernel tells of sockets and processes: `/proc`.
+    pub proc: PathBuf,
     /// The process's clock.
     pub clock: Clock,
     /// Of the thread that control runs on.
@@ -115,6 +117,8 @@ pub struct Status {
     pub invalid_commands: Count,
     /// Ports that could not be bound.
     pub bind_failures: Count,
+    /// Looks at the host that failed.
+    pub scan_failures: Count,
     /// Sockets that no stream owned.
     pub leaks: Count,
     scan: Mutex<HostScan>,
@@ -477,8 +481,9 @@ impl Control {
         let unbound = std::mem::take(&mut self.unbound);
         let numbers: Vec<_> = unbound.iter().map(|error| (error.port, error.protocol)).collect();
         let (ranges, mut names) = (self.ranges.clone(), std::mem::take(&mut self.names));
+        let proc = self.parts.proc.clone();
         let look = tokio::task::spawn_blocking(move || {
-            let holders = names.holders(Path::new("/proc"), &ranges, &numbers);
+            let holders = names.holders(&proc, &ranges, &numbers);
             (names, holders)
         });
         let holders = match tokio::time::timeout(HOLDER_TIMEOUT, look).await {
@@ -681,6 +686,7 @@ impl Control {
     fn scan(&mut self) {
         let (ranges, mut scanner) = (self.ranges.clone(), std::mem::take(&mut self.scanner));
         let (ports, listeners) = (self.parts.ports.clone(), self.parts.hello.listener_ports.clone());
+        let proc = self.parts.proc.clone();
         let owed = |(session, request_id)| {
             let sequence = self.sessions.get(&session)?.sequence;
             Some(Owed { session, request_id, sequence })
@@ -688,7 +694,7 @@ impl Control {
         let inventories = std::mem::take(&mut self.inventories).into_iter().filter_map(owed).collect();
         self.scans.spawn_blocking(move || {
             let before = ports.all();
-            let outcome = scanner.scan(Path::new("/proc"), &ranges, |port, protocol| {
+            let outcome = scanner.scan(&proc, &ranges, |port, protocol| {
                 before.iter().any(|(bound, transport, _)| (*bound, *transport) == (port, protocol))
                     || listeners.contains(&u32::from(port))
             });
@@ -714,7 +720,14 @@ impl Control {
                 }
                 *self.parts.status.scan.lock().unwrap_or_else(PoisonError::into_inner) = found;
             }
-            Err(error) => tracing::error!(%error, "host scan failed; /proc/net is not readable"),
+            Err(error) => {
+                self.parts.status.scan_failures.add(1);
+                let proc = self.parts.proc.display();
+                tracing::error!(%error, "host scan failed: {proc}/net cannot be read; operators that ask who holds the ports wait");
+                // An inventory would tell of holders that the last scan met. The next scan is for these, too.
+                let owed = inventories.into_iter().map(|owed| (owed.session, owed.request_id));
+                return self.inventories.extend(owed);
+            }
         }
         for owed in inventories {
             self.send_inventory(owed);

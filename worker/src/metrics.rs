@@ -88,6 +88,8 @@ impl Page {
         if epoch::advance().is_ok() {
             let read = [
                 ("allocated", stats::allocated::read()),
+                ("active", stats::active::read()),
+                ("metadata", stats::metadata::read()),
                 ("resident", stats::resident::read()),
                 ("retained", stats::retained::read()),
             ];
@@ -111,6 +113,11 @@ impl Page {
             "penstock_bind_failures_total",
             "Ports that could not be bound.",
             status.bind_failures.value(),
+        )?;
+        self.counter(
+            "penstock_host_scan_failures_total",
+            "Looks at the host's sockets that failed; operators that ask who holds the ports wait for one that does not.",
+            status.scan_failures.value(),
         )?;
         self.counter(
             "penstock_stale_commands_total",

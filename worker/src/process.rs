@@ -7,6 +7,7 @@
 
 use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -171,7 +172,8 @@ fn start(args: Args) -> Result<ExitCode, StartError> {
         test_hooks: args.test_hooks,
     };
     let pulse = control_pulse.clone();
-    let parts = Parts { operators, hello, shards, directory, ports, rtp, clock, pulse, status, ending };
+    let proc = PathBuf::from("/proc");
+    let parts = Parts { operators, hello, shards, directory, ports, rtp, proc, clock, pulse, status, ending };
     let drain = if args.supervised { Duration::ZERO } else { Duration::from_secs(args.drain_deadline) };
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;

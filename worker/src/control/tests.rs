@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 
+use ::tests::running::Folder;
 use proto::control::v1::control_server::{Control as ControlService, ControlServer};
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::task::LocalSet;
@@ -130,6 +131,10 @@ struct World {
 
 /// Plays a test against a running control.
 fn with_control<F: Future<Output = ()>>(test: impl FnOnce(World) -> F) {
+    with_control_that_reads("/proc".into(), test);
+}
+
+fn with_control_that_reads<F: Future<Output = ()>>(proc: PathBuf, test: impl FnOnce(World) -> F) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(LocalSet::new().run_until(async {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -171,6 +176,7 @@ fn with_control<F: Future<Output = ()>>(test: impl FnOnce(World) -> F) {
             directory: Arc::default(),
             ports: ports.clone(),
             rtp: RtpStats::default(),
+            proc,
             clock: Clock::start(),
             pulse: Pulse::new(Thread::Control),
             status: status.clone(),
@@ -492,6 +498,30 @@ fn an_inventory_with_the_sequence_of_a_watch_has_a_scan_of_its_ranges() {
         assert_eq!((before.sequence, before.bound.len()), (0, 0));
         let after = session.inventory().await;
         assert_eq!((after.sequence, after.bound.len()), (1, 1));
+        drop(stray);
+    });
+}
+
+#[test]
+fn a_scan_that_fails_answers_nobody_and_the_next_one_does() {
+    let folder = Folder::new("proc");
+    let proc = folder.file("proc");
+    with_control_that_reads(proc.clone(), async |world: World| {
+        let port = free_port();
+        let stray = UdpSocket::bind(("127.0.0.1", port)).unwrap();
+        let mut session = world.session().await;
+        let ranges = vec![wire::PortRange { start: port.into(), end: port.into() }];
+        session.tell(1, Command::Watch(wire::Watch { ranges, interval_ms: 250 })).await;
+        let Body::Hello(_) = session.next().await else { panic!("Hello comes first") };
+        soon("the scans for Hello and for Watch to fail", async {
+            while world.status.scan_failures.value() < 2 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        std::os::unix::fs::symlink("/proc", proc).unwrap();
+        let inventory = session.inventory().await;
+        assert_eq!((inventory.sequence, inventory.bound.len()), (1, 1));
         drop(stray);
     });
 }
