@@ -311,6 +311,8 @@ impl Metrics {
         }
         for (kind, bytes) in [
             ("allocated", stats::allocated::read()),
+            ("active", stats::active::read()),
+            ("metadata", stats::metadata::read()),
             ("resident", stats::resident::read()),
             ("retained", stats::retained::read()),
         ] {

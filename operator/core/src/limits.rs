@@ -26,8 +26,9 @@ pub const UNHEARD_AFTER: Duration = Duration::from_millis(1500);
 /// What witnesses say of a worker that is not heard holds this long: they are asked each second and answer in half of one.
 pub const VOUCHED_FOR: Duration = Duration::from_millis(2500);
 
-/// Entries of one directory message. At about 300 bytes each, 10 KB: a session keeps a buffer as large as the largest.
-pub const DIRECTORY_ENTRIES_MAX: usize = 32;
+/// Entries of one directory message. At about 300 bytes each, 75 KB: all of 10 000 streams is 40 messages, and a worker keeps
+/// a buffer as large as the largest.
+pub const DIRECTORY_ENTRIES_MAX: usize = 256;
 
 /// Names and problems in a pool's status.
 pub const STATUS_LIST_MAX: usize = 50;

@@ -209,9 +209,11 @@ impl<'a> World<'a> {
                     / f64::from(1 << 20)
             };
             eprintln!(
-                "operator {} {when}: {:.1} MiB allocated, {:.1} MiB resident",
+                "operator {} {when}: {:.1} MiB allocated in pages of {:.1}, {:.1} of the allocator itself, {:.1} MiB resident",
                 replica.number(),
                 bytes("allocated"),
+                bytes("active"),
+                bytes("metadata"),
                 replica.rss_mib()
             );
         }
