@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use operator_core::action::{Action, AssignedSource, Command};
+use operator_core::action::{Action, Command};
 use operator_core::event::{
     Beat, Binding, Closed, Event, Hello, Inventory, Listed, Now, Report, WriteOutcome,
 };
@@ -230,10 +230,7 @@ impl Bench {
         match command {
             Command::Assign(assign) => {
                 let stream = assign.stream;
-                let ports = match assign.source {
-                    AssignedSource::Rtp { source: _, ports } => Some(ports),
-                    AssignedSource::Push { .. } => None,
-                };
+                let ports = assign.source.ports();
                 self.open.insert(stream.clone(), (session, ports));
                 self.pending.push_back(Event::Report { session, report: Report::Assigned { stream, ports } });
             }

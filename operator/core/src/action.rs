@@ -201,6 +201,16 @@ pub enum AssignedSource {
     },
 }
 
+impl AssignedSource {
+    /// The numbers that its worker opens for this stream alone.
+    pub fn ports(&self) -> Option<Ports> {
+        match self {
+            Self::Push { protocols: _ } => None,
+            Self::Rtp { source: _, ports } => Some(*ports),
+        }
+    }
+}
+
 /// Who may come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tokens {

@@ -3,7 +3,7 @@
 //! only its moment is chosen, by what has met such a stream least.
 
 use operator_core::event::{Report, WriteOutcome};
-use operator_core::ids::{BootId, ObjectName, WorkerName, WriteId};
+use operator_core::ids::{BootId, ObjectName, Ports, Uid, WorkerName, WriteId};
 use operator_core::status::Phase;
 use operator_core::{Command, Event, LeaseState};
 
@@ -661,10 +661,7 @@ impl World {
         match kind {
             coverage::Kind::Publisher | coverage::Kind::Media => self.change_publisher_of(&target.uid),
             coverage::Kind::BindFailed => {
-                if is_brief(target.lease, target.phase) && self.rng.chance(60) {
-                    self.lose_sockets(target);
-                }
-                self.steal(target);
+                self.rob(target);
                 self.tell_worker(target);
             }
             _ => self.tell_worker(target),
@@ -672,20 +669,24 @@ impl World {
         self.hear_up(target.replica, speaks)
     }
 
-    /// Its worker's kernel takes its sockets away just before it is told of it once more.
-    fn lose_sockets(&mut self, target: &Target) {
-        let told = self.find(|item| match item {
-            Item::Down { link, command: Command::Assign(assign), .. } if assign.stream.uid == target.uid => {
-                Some(self.links[*link].worker)
-            }
-            _ => None,
-        });
-        let Some(worker) = told.filter(|&worker| self.workers[worker].alive && !self.workers[worker].paused)
-        else {
-            return;
-        };
+    /// Just before a worker is told of it, somebody takes the numbers it is to bind there; from that worker, if it has them.
+    fn rob(&mut self, target: &Target) {
+        let told = self.find(|item| self.is_told_to_bind(item, &target.uid));
+        let Some((worker, ports)) = told else { return self.steal(target) };
         let host = self.workers[worker].host;
-        self.workers[worker].drop_silently(&mut self.hosts[host], &target.uid);
+        if is_brief(target.lease, target.phase) {
+            self.workers[worker].drop_silently(&mut self.hosts[host], &target.uid);
+        }
+        self.take(host, ports);
+    }
+
+    /// Which worker that runs is about to be told to open which numbers for a stream.
+    fn is_told_to_bind(&self, item: &Item, uid: &Uid) -> Option<(usize, Ports)> {
+        let Item::Down { link, command: Command::Assign(assign), .. } = item else { return None };
+        let worker = &self.workers[self.links[*link].worker];
+        let runs = worker.alive && !worker.paused;
+        let ports = assign.source.ports().filter(|_| runs && assign.stream.uid == *uid)?;
+        Some((worker.index, ports))
     }
 
     /// What is on its way to the stream's worker arrives.

@@ -787,7 +787,7 @@ impl World {
             let name = self.api.objects.streams.values().find(|object| object.uid == uid);
             let Some(name) = name.map(|object| object.name.clone()) else { continue };
             if self.rng.chance(70) {
-                self.unwish_later(&uid, &name);
+                self.unwish(&self.target_of(&uid, &name));
             }
         }
     }
@@ -991,7 +991,12 @@ impl World {
             Mend::Blurt(worker, uid) => self.blurt(worker, &uid),
             Mend::Unwish(uid, name) => {
                 if !self.faults.calm {
-                    self.unwish_later(&uid, &name);
+                    self.unwish(&self.target_of(&uid, &name));
+                }
+            }
+            Mend::Delete(uid, name) => {
+                if !self.faults.calm {
+                    self.delete_slowly(&self.target_of(&uid, &name), 3000);
                 }
             }
             Mend::ChangeLeader => {

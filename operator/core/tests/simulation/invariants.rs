@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use operator_core::action::{Assign, AssignedSource};
+use operator_core::action::Assign;
 use operator_core::event::{Report, WriteOutcome};
 use operator_core::ids::{Epoch, NodeName, Ports, Protocol, SessionId, StreamRef, Term, Uid};
 use operator_core::reason::Reason;
@@ -313,10 +313,7 @@ impl World {
     /// Nobody is told before it is on record, as far as this replica knows.
     fn judge_assign(&mut self, replica: usize, session: SessionId, assign: &Assign) {
         let stream = &assign.stream;
-        let ports: Vec<u16> = match &assign.source {
-            AssignedSource::Push { protocols: _ } => Vec::new(),
-            AssignedSource::Rtp { source: _, ports } => Ports::numbers(*ports).collect(),
-        };
+        let ports: Vec<u16> = assign.source.ports().into_iter().flat_map(Ports::numbers).collect();
         let worker = self.replicas[replica].sessions.get(&session).map(|&link| self.links[link].worker);
         let Some(worker) = worker else { return };
         let target = &self.workers[worker];

@@ -60,6 +60,8 @@ const HITS: u64 = 100;
 const FULL: u64 = 10_000;
 /// For each pair that chance alone did not meet often enough.
 const VISITS_MAX: usize = 4000;
+/// To the same moment, for the same pair.
+const TURNS_MAX: usize = 8;
 const STEPS: u64 = 500;
 /// A run stops when this many seeds have failed.
 const FAILURES_MAX: u64 = 20;
@@ -95,7 +97,7 @@ fn no_seed_breaks_an_invariant() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     if let Some(seed) = number("PENSTOCK_SEED") {
         let detour = std::env::var("PENSTOCK_DETOUR").ok();
-        let detour = detour.map(|text| Detour::parse(&text).expect("MOMENT UID KIND LEASE PHASE"));
+        let detour = detour.map(|text| Detour::parse(&text).expect("MOMENT UID TURN KIND LEASE PHASE"));
         println!("{}", replay(seed, detour));
         return;
     }
@@ -160,8 +162,11 @@ fn revisit(pair: Pair, least: u64, failures_max: usize, sum: &Mutex<Sum>) {
                 }
             }
             let nth = next.fetch_add(1, Ordering::Relaxed) as usize;
-            let Some((seed, visit)) = visits.get(nth).filter(|_| nth < VISITS_MAX) else { return };
-            let detour = Detour { visit: visit.clone(), pair };
+            if nth >= VISITS_MAX.min(visits.len() * TURNS_MAX) {
+                return;
+            }
+            let (seed, visit) = &visits[nth % visits.len()];
+            let detour = Detour { visit: visit.clone(), turn: (nth / visits.len()) as u64, pair };
             let run = run_caught(*seed, Some(detour.clone()), false);
             sum.lock().unwrap().add(*seed, Some(detour), run);
         }

@@ -87,6 +87,13 @@ impl World {
         let all = self.targets_of(replica);
         let mut fitting = all.clone();
         fitting.retain(|target| self.fits(plan.nap, target) && (target.phase == plan.phase || !choosy));
+        if plan.nap == Nap::Claiming && self.rng.chance(70) {
+            // Others can't fail to be bound.
+            let has_ports = |target: &Target| matches!(self.holder_of(target), Some((_, Some(_))));
+            let all = std::mem::take(&mut fitting);
+            let (with, without): (Vec<_>, Vec<_>) = all.into_iter().partition(has_ports);
+            fitting = if with.is_empty() { without } else { with };
+        }
         let Some(target) = self.rng.pick(&fitting).cloned() else {
             if self.rng.chance(60) {
                 self.prepare(plan, &all);
@@ -238,9 +245,14 @@ impl World {
         }
         let claimed = |it: &Target| it.lease == LeaseState::Claimed && it.uid == sleeping.uid;
         if let Some(target) = self.targets_of(replica).into_iter().find(claimed)
-            && self.rng.chance(25)
+            && self.rng.chance(35)
         {
             self.steal(&target);
+            if !self.lags(Nap::Claiming, &sleeping, &target) && self.rng.chance(60) {
+                // It is deleted when its worker has said that it could not bind, and its leader has not heard it.
+                self.stall(&target, 300, 600);
+                self.after(80, 300, Item::Mend(Mend::Delete(target.uid, target.name)));
+            }
         }
     }
 
@@ -415,6 +427,11 @@ impl World {
         }
     }
 
+    fn is_being_deleted(&self, target: &Target) -> bool {
+        let found = self.api.objects.streams.get(&target.name).filter(|object| object.uid == target.uid);
+        found.is_some_and(|object| object.deleting)
+    }
+
     /// Workers open other sessions with one that sleeps.
     fn dial_anew(&mut self, replica: usize) {
         let awake = self.workers.iter().filter(|worker| worker.alive && !worker.paused);
@@ -445,12 +462,17 @@ impl World {
         // The API may be heard first. Of what is where it is wished to be it says nothing new.
         let wanted = matches!(target.phase, Phase::Pending | Phase::Ready | Phase::Live);
         match self.rng.below(20) {
-            0..6 => {}
+            0..6 if !wanted => {}
             // It may be deleted.
             6 if !wanted => {
                 self.hear_list(replica, Kind::Streams);
             }
             _ if !wanted => {}
+            // That it is being deleted matters where nothing else was heard before.
+            _ if self.is_being_deleted(&target) && self.rng.chance(80) => {
+                self.hear_list(replica, Kind::Streams);
+            }
+            0..6 => {}
             6..13 => {
                 self.hear_list(replica, Kind::Streams);
             }

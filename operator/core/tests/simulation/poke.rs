@@ -2,7 +2,7 @@
 //! Whatever happens here could happen by itself; only its moment is chosen.
 
 use operator_core::event::WriteOutcome;
-use operator_core::ids::{BootId, NodeName, ObjectName, Uid, WorkerName};
+use operator_core::ids::{BootId, NodeName, ObjectName, Ports, Protocol, Uid, WorkerName};
 use operator_core::status::Phase;
 use operator_core::{Event, LeaseState};
 
@@ -404,11 +404,11 @@ impl World {
         self.tell_soon(target.replica, Kind::Streams);
     }
 
-    /// As below, some time after.
-    pub(crate) fn unwish_later(&mut self, uid: &Uid, name: &ObjectName) {
+    /// For what happens some time after: as whoever leads by then may have it.
+    pub(crate) fn target_of(&self, uid: &Uid, name: &ObjectName) -> Target {
         let replica = self.replicas.iter().position(|replica| replica.leading).unwrap_or_default();
         let (uid, name) = (uid.clone(), name.clone());
-        self.unwish(&Target { replica, uid, name, lease: LeaseState::Leased, phase: Phase::Ready });
+        Target { replica, uid, name, lease: LeaseState::Leased, phase: Phase::Ready }
     }
 
     /// A stream is not to have its lease any more: it is paused, rests for want of media, or is deleted.
@@ -430,6 +430,11 @@ impl World {
 
     /// It is being deleted, and somebody's finalizer takes its time.
     pub(crate) fn delete_softly(&mut self, target: &Target) {
+        self.delete_slowly(target, 500);
+    }
+
+    /// The same, with a finalizer that takes at least so many milliseconds.
+    pub(crate) fn delete_slowly(&mut self, target: &Target, low: u64) {
         let found = self.api.objects.streams.get(&target.name).filter(|object| object.uid == target.uid);
         let Some(mut object) = found.filter(|object| self.api.up && !object.deleting).cloned() else {
             return;
@@ -437,7 +442,7 @@ impl World {
         self.truth.user_deleted.insert(target.uid.clone());
         object.deleting = true;
         self.api.put_stream(object);
-        self.after(500, 5000, Item::Mend(Mend::Finalizer(target.name.clone(), target.uid.clone())));
+        self.after(low, 5000, Item::Mend(Mend::Finalizer(target.name.clone(), target.uid.clone())));
     }
 
     /// A stream is to rest as soon as it has no media, at times to be deleted as well.
@@ -461,7 +466,7 @@ impl World {
     // ------------------------------------------------------------------------------------------------- workers
 
     /// The node that the leader's newest claim on a stream is on, its worker, and the claim's numbers.
-    pub(crate) fn holder_of(&self, target: &Target) -> Option<(usize, Option<operator_core::ids::Ports>)> {
+    pub(crate) fn holder_of(&self, target: &Target) -> Option<(usize, Option<Ports>)> {
         let core = &self.replicas[target.replica].core;
         let claim = core.claims().filter(|claim| claim.stream.uid == target.uid).last()?;
         Some((self.worker_on(&claim.node)?, claim.ports))
@@ -484,8 +489,13 @@ impl World {
     /// Somebody takes the number that a stream's worker is about to bind.
     pub(crate) fn steal(&mut self, target: &Target) {
         let Some((worker, Some(ports))) = self.holder_of(target) else { return };
-        let (host, port) = (self.workers[worker].host, ports.rtp);
-        for protocol in [operator_core::ids::Protocol::Tcp, operator_core::ids::Protocol::Udp] {
+        self.take(self.workers[worker].host, ports);
+    }
+
+    /// Somebody takes numbers of a host, for a while.
+    pub(crate) fn take(&mut self, host: usize, ports: Ports) {
+        let port = ports.rtp;
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
             self.hosts[host].thieve(port, protocol, self.now);
         }
         self.after(3000, 12_000, Item::Mend(Mend::Thief { host, port }));
@@ -536,7 +546,7 @@ impl World {
             let ports = self.workers[worker].running[uid].ports;
             // What has no socket of its own loses none.
             if !self.faults.calm && ports.is_some() && self.rng.chance(70) {
-                for port in ports.into_iter().flat_map(operator_core::ids::Ports::numbers) {
+                for port in ports.into_iter().flat_map(Ports::numbers) {
                     self.after(3000, 12_000, Item::Mend(Mend::Thief { host, port }));
                 }
                 self.workers[worker].snatch(&mut self.hosts[host], uid, now);

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use operator_core::event::Report;
-use operator_core::ids::Uid;
+use operator_core::ids::{StreamRef, Uid};
 use operator_core::status::Phase;
 use operator_core::{Command, LeaseState};
 
@@ -40,6 +40,8 @@ pub(crate) enum Way {
     Read,
     /// A worker is about to be told to run it, or says that it does.
     Assign,
+    /// A worker is about to be told to open its ports, or says that it can't.
+    Bind,
     /// A worker is about to be told to end it, or says that it did.
     End,
 }
@@ -55,20 +57,24 @@ pub(crate) struct Visits {
 #[derive(Clone, Debug)]
 pub(crate) struct Detour {
     pub(crate) visit: Visit,
+    /// How often it was gone to before for this: what follows is up to other chance.
+    pub(crate) turn: u64,
     pub(crate) pair: Pair,
 }
 
 impl Detour {
     /// In words that [`Detour::parse`] reads.
     pub(crate) fn told(&self) -> String {
-        format!("{} {} {}", self.visit.moment, self.visit.uid, self.pair.name().join(" "))
+        format!("{} {} {} {}", self.visit.moment, self.visit.uid, self.turn, self.pair.name().join(" "))
     }
 
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (moment, rest) = text.split_once(' ')?;
-        let (uid, pair) = rest.split_once(' ')?;
+        let (uid, rest) = rest.split_once(' ')?;
+        let (turn, pair) = rest.split_once(' ')?;
         Some(Self {
             visit: Visit { moment: moment.parse().ok()?, uid: uid.into() },
+            turn: turn.parse().ok()?,
             pair: Pair::parse(pair)?,
         })
     }
@@ -102,7 +108,8 @@ impl Way {
         match kind {
             It::Written | It::Conflict | It::Refused | It::NotFound | It::Unknown => Self::Write,
             It::ConfirmedFound | It::ConfirmedNotFound => Self::Read,
-            It::Assigned | It::BindFailed => Self::Assign,
+            It::Assigned => Self::Assign,
+            It::BindFailed => Self::Bind,
             It::Closed => Self::End,
             _ => Self::Any,
         }
@@ -162,8 +169,8 @@ impl World {
                     continue;
                 }
                 let visit = Visit { moment: self.moments, uid: claim.stream.uid.clone() };
-                for way in [Way::Assign, Way::End] {
-                    if self.is_spoken_of(link, &visit.uid, way) {
+                for way in [Way::Assign, Way::Bind, Way::End] {
+                    if self.is_spoken_of(link, &claim.stream, way) {
                         visits.add((lease, phase, way), visit.clone());
                     }
                 }
@@ -174,21 +181,22 @@ impl World {
     }
 
     /// Whether the worker at the end of this link speaks of the stream in this way, or is about to be told of it.
-    fn is_spoken_of(&self, link: usize, uid: &Uid, way: Way) -> bool {
+    fn is_spoken_of(&self, link: usize, stream: &StreamRef, way: Way) -> bool {
         let worker = self.links[link].worker;
         let fits = |report: &Report| Way::of(coverage::report_kind(report)) == way;
         let spoken = |item: &Item| match item {
             Item::Up { link: of, up: up @ Up::Report(report) } => {
-                (*of == link && fits(report) && up.is_of(uid)).then_some(())
+                (*of == link && fits(report) && up.is_of(&stream.uid)).then_some(())
             }
             // What it would not obey any more is of no use.
             Item::Down { link: of, command, term, .. } if *term >= self.workers[worker].term => {
-                let told = match command {
-                    Command::Assign(assign) => (&assign.stream.uid, Way::Assign),
-                    Command::Revoke { stream, reason: _ } => (&stream.uid, Way::End),
+                let told = match (way, command) {
+                    (Way::Assign, Command::Assign(assign)) => &assign.stream,
+                    (Way::Bind, Command::Assign(assign)) if assign.source.ports().is_some() => &assign.stream,
+                    (Way::End, Command::Revoke { stream, reason: _ }) => stream,
                     _ => return None,
                 };
-                (told == (uid, way) && self.links[*of].worker == worker).then_some(())
+                (told == stream && self.links[*of].worker == worker).then_some(())
             }
             _ => None,
         };
@@ -197,9 +205,9 @@ impl World {
 
     /// From here on it is another run.
     fn turn_off(&mut self, replica: usize, detour: &Detour) {
-        let Detour { visit, pair } = detour;
+        let Detour { visit, turn, pair } = detour;
         self.note(|| format!("another turn: {pair:?} of {}", visit.uid));
-        self.rng = Rng::new(self.moments ^ ((pair.kind as u64 + 1) << 40));
+        self.rng = Rng::new(self.moments ^ ((pair.kind as u64 + 1) << 40) ^ (turn << 50));
         self.coverage = coverage::Coverage::default();
         let Some(name) = self.replicas[replica].core.stream(&visit.uid).map(|stream| stream.name.clone())
         else {

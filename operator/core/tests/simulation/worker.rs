@@ -275,15 +275,10 @@ impl Worker {
 
     fn assign(&mut self, host: &mut Host, assign: &Assign, now: Duration, done: &mut Done) {
         let stream = assign.stream.clone();
-        let (ports, transport) = match &assign.source {
-            AssignedSource::Push { protocols: _ } => (None, Protocol::Tcp),
-            AssignedSource::Rtp { source, ports } => (
-                Some(*ports),
-                match source.transport {
-                    RtpTransport::Udp => Protocol::Udp,
-                    RtpTransport::TcpPassive => Protocol::Tcp,
-                },
-            ),
+        let ports = assign.source.ports();
+        let transport = match &assign.source {
+            AssignedSource::Rtp { source, .. } if source.transport == RtpTransport::Udp => Protocol::Udp,
+            AssignedSource::Rtp { .. } | AssignedSource::Push { .. } => Protocol::Tcp,
         };
         if let Some(run) = self.running.get_mut(&stream.uid) {
             if run.epoch == stream.epoch {

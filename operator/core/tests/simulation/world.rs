@@ -110,6 +110,8 @@ pub(crate) enum Mend {
     Blurt(usize, Uid),
     /// A stream is not to have its lease any more.
     Unwish(Uid, ObjectName),
+    /// A stream is deleted, and somebody's finalizer takes its time.
+    Delete(Uid, ObjectName),
     BackUp,
     /// The API is restored from its backup, which is older than what runs.
     Restore,
