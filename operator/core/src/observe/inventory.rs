@@ -554,6 +554,7 @@ impl State {
         // Of several that had a number, the last one counts.
         let mut latest: Vec<&Closed> = closed.iter().collect();
         latest.sort_by_key(|closed| closed.ago);
+        let mut told = BTreeSet::new();
         for Closed { stream, ports, ago } in latest {
             let owner = self.streams.get(&stream.uid).and_then(|stream| {
                 let namespace = stream.name.namespace.clone();
@@ -561,14 +562,19 @@ impl State {
             });
             for &port in ports {
                 let cooldown = self.cooldown_of(name, port);
-                if *ago >= cooldown {
+                if *ago >= cooldown || !told.insert(port) {
                     continue;
                 }
                 let Some(node) = self.nodes.get_mut(name) else { return };
                 let earlier = Now { mono: now.mono.saturating_sub(*ago), ..now };
                 let unknown = match node.ledger.held(port).cloned() {
                     None => !node.ledger.was_held(port),
-                    Some(Held::Cooling { .. }) => former.remove(&port),
+                    Some(Held::Cooling { .. }) if former.remove(&port) => true,
+                    // A record that went back may name a stream that had it before: it may not have it back at once.
+                    Some(Held::Cooling { until, owner: _, pool }) => {
+                        node.ledger.set(port, Some(Held::Cooling { until, owner: owner.clone(), pool }));
+                        false
+                    }
                     // A stranger was met on it before this was heard: it rests for as long in any case.
                     Some(Held::Quarantined(mut quarantine)) => {
                         quarantine.rests_until = quarantine.rests_until.max(earlier.mono + cooldown);
