@@ -152,8 +152,9 @@ struct Control {
     scans: JoinSet<Scanned>,
     /// Looks at other workers.
     looks: JoinSet<(SessionId, u64, Sight)>,
-    /// Inventories that wait for a scan that begins from here on: for which session, and the request.
-    inventories: Vec<(SessionId, u64)>,
+    /// Inventories that wait for a scan that begins from here on: one answers all that a session has asked by then. For which
+    /// session, and the last request.
+    inventories: BTreeMap<SessionId, u64>,
     /// It is to end: operators are asked to have the streams served elsewhere.
     draining: bool,
 }
@@ -271,7 +272,7 @@ impl Control {
             names: Scanner::default(),
             scans: JoinSet::new(),
             looks: JoinSet::new(),
-            inventories: Vec::new(),
+            inventories: BTreeMap::new(),
             draining: false,
             parts,
         }
@@ -677,7 +678,7 @@ impl Control {
 
     /// Sends an inventory to a session as soon as a scan is done that begins from here on.
     fn inventory(&mut self, session: SessionId, request_id: u64) {
-        self.inventories.push((session, request_id));
+        self.inventories.insert(session, request_id);
         if self.scans.is_empty() {
             self.scan();
         }
@@ -725,8 +726,10 @@ impl Control {
                 let proc = self.parts.proc.display();
                 tracing::error!(%error, "host scan failed: {proc}/net cannot be read; operators that ask who holds the ports wait");
                 // An inventory would tell of holders that the last scan met. The next scan is for these, too.
-                let owed = inventories.into_iter().map(|owed| (owed.session, owed.request_id));
-                return self.inventories.extend(owed);
+                for Owed { session, request_id, sequence: _ } in inventories {
+                    self.inventories.entry(session).or_insert(request_id);
+                }
+                return;
             }
         }
         for owed in inventories {

@@ -109,6 +109,16 @@ impl Dialled {
         }
     }
 
+    /// Is told to watch a number that this process has open for no stream, while the scan for Hello is under way; reads Hello.
+    async fn told_to_watch_a_stray(mut self) -> (Self, UdpSocket) {
+        let stray = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let port = u32::from(stray.local_addr().unwrap().port());
+        let ranges = vec![wire::PortRange { start: port, end: port }];
+        self.tell(1, Command::Watch(wire::Watch { ranges, interval_ms: 250 })).await;
+        let Body::Hello(_) = self.next().await else { panic!("Hello comes first") };
+        (self, stray)
+    }
+
     /// Reads Hello and the first inventory.
     async fn greeted(mut self) -> (Self, wire::Hello, wire::Inventory) {
         let Body::Hello(hello) = self.next().await else { panic!("Hello comes first") };
@@ -487,13 +497,7 @@ fn a_stuck_shard_is_reported_with_its_streams() {
 #[test]
 fn an_inventory_with_the_sequence_of_a_watch_has_a_scan_of_its_ranges() {
     with_control(async |world: World| {
-        let port = free_port();
-        let stray = UdpSocket::bind(("127.0.0.1", port)).unwrap();
-        let mut session = world.session().await;
-        // It comes while the scan for Hello is under way.
-        let ranges = vec![wire::PortRange { start: port.into(), end: port.into() }];
-        session.tell(1, Command::Watch(wire::Watch { ranges, interval_ms: 250 })).await;
-        let Body::Hello(_) = session.next().await else { panic!("Hello comes first") };
+        let (mut session, stray) = world.session().await.told_to_watch_a_stray().await;
         let before = session.inventory().await;
         assert_eq!((before.sequence, before.bound.len()), (0, 0));
         let after = session.inventory().await;
@@ -507,12 +511,7 @@ fn a_scan_that_fails_answers_nobody_and_the_next_one_does() {
     let folder = Folder::new("proc");
     let proc = folder.file("proc");
     with_control_that_reads(proc.clone(), async |world: World| {
-        let port = free_port();
-        let stray = UdpSocket::bind(("127.0.0.1", port)).unwrap();
-        let mut session = world.session().await;
-        let ranges = vec![wire::PortRange { start: port.into(), end: port.into() }];
-        session.tell(1, Command::Watch(wire::Watch { ranges, interval_ms: 250 })).await;
-        let Body::Hello(_) = session.next().await else { panic!("Hello comes first") };
+        let (mut session, stray) = world.session().await.told_to_watch_a_stray().await;
         soon("the scans for Hello and for Watch to fail", async {
             while world.status.scan_failures.value() < 2 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
