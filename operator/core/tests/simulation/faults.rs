@@ -99,7 +99,16 @@ impl World {
         self.faults.cooldown =
             [None, Some(100), Some(1000), Some(2500)][self.rng.below(4)].map(Duration::from_millis);
         self.make_pool("main");
-        if self.rng.chance(36) {
+        if self.rng.chance(25) {
+            // Nothing is led to, but that a little is lost in a restore: what chance brings.
+            self.faults.keeps_backup = self.rng.chance(50);
+            if self.faults.keeps_backup {
+                let at = self.rng.ms(4000, 25_000);
+                self.at(at, Item::Mend(Mend::BackUp));
+                let at = at + self.rng.ms(1000, 4000);
+                self.at(at, Item::Mend(Mend::Restore));
+            }
+        } else if self.rng.chance(36) {
             self.relapse_run();
         } else if self.rng.chance(31) {
             // Leaders change a few times between the only backup and its restore.
@@ -492,6 +501,10 @@ impl World {
     pub(crate) fn thieve(&mut self) {
         let host = self.rng.below(self.hosts.len());
         let port = 20000 + self.rng.below(16) as u16;
+        self.thieve_from(host, port);
+    }
+
+    fn thieve_from(&mut self, host: usize, port: u16) {
         let protocols: &[Protocol] = match self.rng.below(3) {
             0 => &[Protocol::Tcp],
             1 => &[Protocol::Udp],
@@ -849,8 +862,13 @@ impl World {
     /// A worker process ends; the same pod or another one follows.
     fn crash_worker(&mut self) {
         let Some(worker) = self.any_worker() else { return };
-        self.kill_worker(worker);
         let host = self.workers[worker].host;
+        let closed = self.truth.closed_last(&self.hosts[host].name);
+        self.kill_worker(worker);
+        if let Some(port) = closed.filter(|_| self.rng.chance(50)) {
+            // Nobody else knows who has it now.
+            self.thieve_from(host, port);
+        }
         let (mut name, mut pod_uid) =
             (self.workers[worker].name.to_string(), self.workers[worker].pod_uid.to_string());
         if self.rng.chance(30) {

@@ -49,6 +49,12 @@ impl Truth {
         self.terms.clear();
     }
 
+    /// Of a node's process, the number that it closed last.
+    pub(crate) fn closed_last(&self, node: &NodeName) -> Option<u16> {
+        let here = self.closed.iter().filter(|((of, _), _)| of == node);
+        here.max_by_key(|(_, (at, ..))| *at).map(|((_, port), _)| *port)
+    }
+
     /// With the process its memory of closed ports is gone.
     pub(crate) fn worker_ended(&mut self, node: &NodeName) {
         self.closed.retain(|(of, _), _| of != node);
