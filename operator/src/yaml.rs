@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use operator_core::{
     api::{self, MediaStream, ObjectMeta, PortPool, check::Refusal, read},
     ids::ObjectName,
+    limits,
     reason::Reason,
 };
 use serde::Deserialize;
@@ -81,7 +82,7 @@ fn object(mut document: Value) -> Result<Object, Mistake> {
         }
         Key::Secret(name) => {
             let secret: Secret = read::object(document).map_err(refused)?;
-            let token_sha256 = secret.token_sha256().map_err(|text| mistake(Some(key.clone()), text))?;
+            let token_sha256 = secret.token_sha256().map_err(|text| mistake(Some(key.clone()), &text))?;
             Ok(Object::Secret { name: name.clone(), token_sha256 })
         }
     }
@@ -143,10 +144,11 @@ struct Secret {
 }
 
 impl Secret {
-    fn token_sha256(&self) -> Result<Arc<[[u8; 32]]>, &'static str> {
+    fn token_sha256(&self) -> Result<Arc<[[u8; 32]]>, String> {
         if self.type_ != api::TOKEN_SECRET_TYPE {
             return Err(
-                "type must be media.penstock.dev/token: write that, or take the file away; no other Secret is read",
+                "type must be media.penstock.dev/token: write that, or take the file away; no other Secret is read"
+                    .to_owned(),
             );
         }
         let plain = self.string_data.get(api::TOKEN_SECRET_KEY).map(String::as_bytes);
@@ -157,13 +159,20 @@ impl Secret {
 
 /// The digest of each token of a Secret, by the value of its key `token`: one a line. Empty lines are none, so that a file may end
 /// in a newline.
-pub(crate) fn token_sha256(text: Option<&[u8]>) -> Result<Arc<[[u8; 32]]>, &'static str> {
+pub(crate) fn token_sha256(text: Option<&[u8]>) -> Result<Arc<[[u8; 32]]>, String> {
     let Some(text) = text else {
-        return Err("key token is missing: write stringData: {token: VALUE}, one value a line");
+        return Err("key token is missing: write stringData: {token: VALUE}, one value a line".to_owned());
     };
     let lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
     let hashes: Arc<[[u8; 32]]> = lines.map(sha256).collect();
-    if hashes.is_empty() { Err("key token is empty: write at least one value") } else { Ok(hashes) }
+    match hashes.len() {
+        0 => Err("key token is empty: write at least one value".to_owned()),
+        1..=limits::TOKENS_MAX => Ok(hashes),
+        more => Err(format!(
+            "key token has {more} values, more than {}: take out those that nobody uses, or give other streams another Secret",
+            limits::TOKENS_MAX
+        )),
+    }
 }
 
 /// SHA-256 of a token; nothing else of it is kept.

@@ -277,6 +277,31 @@ pub struct DirectoryEntry {
     pub play_tokens: Tokens,
 }
 
+impl DirectoryEntry {
+    /// A bound for all but what is counted one by one.
+    const BYTES: usize = 120;
+
+    /// What it weighs in a message of the contract at most.
+    pub fn bytes_max(&self) -> usize {
+        // A key of one byte and a length before each text.
+        let text = |length: usize| 1 + if length < 128 { 1 } else { 2 } + length;
+        let tokens = |tokens: &Tokens| match tokens {
+            Tokens::Open => 0,
+            Tokens::Required(all) => all.len() * text(32),
+        };
+        let networks = |all: &[Arc<str>]| all.iter().map(|network| text(network.len())).sum::<usize>();
+        Self::BYTES
+            + text(self.path.as_str().len())
+            + text(self.stream.uid.as_str().len())
+            + self.worker.as_ref().map_or(0, |worker| text(worker.as_str().len()))
+            + (self.push.len() + self.play.protocols.len()) * text(8)
+            + tokens(&self.publish_tokens)
+            + tokens(&self.play_tokens)
+            + networks(&self.publish.allowed_cidrs)
+            + networks(&self.play.allowed_cidrs)
+    }
+}
+
 impl fmt::Display for ObjectRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

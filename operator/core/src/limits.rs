@@ -26,9 +26,13 @@ pub const UNHEARD_AFTER: Duration = Duration::from_millis(1500);
 /// What witnesses say of a worker that is not heard holds this long: they are asked each second and answer in half of one.
 pub const VOUCHED_FOR: Duration = Duration::from_millis(2500);
 
-/// Entries of one directory message. At about 300 bytes each, 75 KB: all of 10 000 streams is 40 messages, and a worker keeps
-/// a buffer as large as the largest.
-pub const DIRECTORY_ENTRIES_MAX: usize = 256;
+/// A directory message, but for one entry that weighs more alone. Of 250 bytes each, 260 entries: all of 10 000 streams is 40
+/// messages, and a worker keeps a buffer as large as the largest.
+pub const DIRECTORY_BYTES: usize = 64 << 10;
+
+/// Tokens of one Secret: one for each who publishes or plays, and the next of each while they change. Every entry of the directory
+/// that names the Secret has 32 bytes for each, twice when it is for publishers and players: 10 000 of them are 82 MB in a worker.
+pub const TOKENS_MAX: usize = 128;
 
 /// Names and problems in a pool's status.
 pub const STATUS_LIST_MAX: usize = 50;

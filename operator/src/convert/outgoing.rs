@@ -188,3 +188,65 @@ fn range(it: &PortRange) -> wire::PortRange {
 fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use operator_core::{ids::Path, limits};
+
+    use super::*;
+
+    fn entry(tokens: &Tokens, networks: usize, text: &str) -> DirectoryEntry {
+        let allowed_cidrs: Vec<Arc<str>> = vec![text.into(); networks];
+        let publish = PublishPolicy {
+            on_duplicate: OnDuplicate::Takeover,
+            start_timeout: Duration::MAX,
+            stall_timeout: Duration::MAX,
+            resume_window: Duration::MAX,
+            token_secret: None,
+            allowed_cidrs: allowed_cidrs.clone(),
+        };
+        let play = PlayPolicy {
+            protocols: vec![PlayProtocol::Rtmp, PlayProtocol::HttpFlv],
+            latency: Latency::Bulk,
+            slow_viewer: SlowViewer::Disconnect,
+            start_timeout: Duration::MAX,
+            token_secret: None,
+            allowed_cidrs,
+        };
+        DirectoryEntry {
+            path: Path::from(text.repeat(8).as_str()),
+            stream: StreamRef::new(text.into(), operator_core::ids::Epoch(u64::MAX)),
+            worker: Some(text.into()),
+            push: vec![PushProtocol::Rtmp],
+            publish: publish.into(),
+            publish_tokens: tokens.clone(),
+            play: play.into(),
+            play_tokens: tokens.clone(),
+        }
+    }
+
+    #[test]
+    fn an_entry_of_the_directory_weighs_what_the_planner_cuts_by() {
+        let tokens = Tokens::Required([[255; 32]; limits::TOKENS_MAX].into());
+        for entry in [
+            entry(&Tokens::Open, 0, ""),
+            entry(&Tokens::Open, 2, "0.0.0.0/0"),
+            entry(&tokens, 0, "media.penstock.dev"),
+            entry(&tokens, 64, "ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255/128"),
+        ] {
+            let update = |entries| Directory {
+                version: u64::MAX,
+                full: true,
+                entries,
+                removed: Vec::new(),
+                more: true,
+                encoded: Default::default(),
+            };
+            let without = directory(&update(Vec::new())).encoded_len();
+            let bytes = directory(&update(vec![entry.clone()])).encoded_len() - without;
+            let most = entry.bytes_max();
+            assert!((bytes..bytes + 100).contains(&most), "{} has {bytes} bytes for {most}", entry.path);
+            assert!(without + most < limits::DIRECTORY_BYTES, "one fits always: {most}");
+        }
+    }
+}

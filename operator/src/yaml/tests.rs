@@ -100,12 +100,18 @@ fn tokens_are_kept_as_digests_only() {
     let two = Ok(vec![sha256(b"one"), sha256(b"two")]);
     assert_eq!(secret(&format!("{ours}stringData: {{token: \"one\\ntwo\\n\"}}\n")), two);
     assert_eq!(secret(&format!("{ours}data: {{token: b25lCnR3bwo=}}\n")), two);
+    let most = format!("{ours}stringData: {{token: \"{}\"}}\n", "one\\n".repeat(limits::TOKENS_MAX));
+    assert_eq!(secret(&most).map(|all| all.len()), Ok(limits::TOKENS_MAX));
     for (fields, said) in [
         (ours.to_owned(), "key token is missing: write stringData: {token: VALUE}, one value a line"),
         (format!("{ours}stringData: {{token: ''}}\n"), "key token is empty: write at least one value"),
         (
             "type: Opaque\n".to_owned(),
             "type must be media.penstock.dev/token: write that, or take the file away; no other Secret is read",
+        ),
+        (
+            format!("{ours}stringData: {{token: \"{}\"}}\n", "one\\n".repeat(129)),
+            "key token has 129 values, more than 128: take out those that nobody uses, or give other streams another Secret",
         ),
     ] {
         assert_eq!(secret(&fields), Err(format!("Secret default/t: {said}")));

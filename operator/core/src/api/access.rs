@@ -8,7 +8,8 @@ use super::words;
 /// A Secret in the stream's own namespace.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LocalSecretRef {
-    /// Name of a Secret of type media.penstock.dev/token. Its key `token` holds one token a line.
+    /// Name of a Secret of type media.penstock.dev/token. Its key `token` holds one token a line,
+    /// 128 at most.
     #[x_kube(validation = Rule::new("self.size() > 0").message(words::NAME))]
     #[schemars(length(max = 253))]
     pub name: String,

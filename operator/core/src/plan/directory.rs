@@ -22,6 +22,26 @@ pub(super) struct Whole {
     pieces: Vec<Arc<Directory>>,
 }
 
+/// A message weighs this much without entries.
+const EMPTY_BYTES: usize = 32;
+
+/// Parts of `all` in their order, each for one message: of [`limits::DIRECTORY_BYTES`] at most, but for one that is too large by
+/// itself. Of nothing there are none.
+fn cut<T>(all: &[T], bytes: impl Fn(&T) -> usize) -> impl Iterator<Item = &[T]> {
+    let mut message = EMPTY_BYTES + all.first().map_or(0, &bytes);
+    all.chunk_by(move |_, next| {
+        let next = bytes(next);
+        let fits = message + next <= limits::DIRECTORY_BYTES;
+        message = next + if fits { message } else { EMPTY_BYTES };
+        fits
+    })
+}
+
+/// What it weighs in a message at most that a path is removed.
+fn removed_bytes(path: &Path) -> usize {
+    4 + path.as_str().len()
+}
+
 impl Directory {
     fn new(version: u64, full: bool, entries: Vec<DirectoryEntry>) -> Self {
         Self { version, full, entries, removed: Vec::new(), more: false, encoded: Encoded::default() }
@@ -58,9 +78,10 @@ impl State {
         }
         for (name, entries) in owners {
             self.directory_version += 1;
-            let version = self.directory_version;
-            let update = Directory::new(version, false, entries);
-            self.command(&name, Command::Directory(Arc::new(update)));
+            for entries in cut(&entries, DirectoryEntry::bytes_max) {
+                let update = Directory::new(self.directory_version, false, entries.to_vec());
+                self.command(&name, Command::Directory(Arc::new(update)));
+            }
         }
     }
 
@@ -88,7 +109,11 @@ impl State {
         let informed: Vec<NodeName> =
             self.sessions.values().filter(|name| self.has_directory(name)).cloned().collect();
         self.directory_version += 1;
-        for changes in changes.chunks(limits::DIRECTORY_ENTRIES_MAX) {
+        let bytes = |(path, entry): &(Path, Option<DirectoryEntry>)| match entry {
+            Some(entry) => entry.bytes_max(),
+            None => removed_bytes(path),
+        };
+        for changes in cut(&changes, bytes) {
             let (mut entries, mut removed) = (Vec::new(), Vec::new());
             for (path, entry) in changes {
                 match entry {
@@ -131,12 +156,16 @@ impl State {
 
     fn whole_directory(&self) -> Whole {
         let version = self.directory_version;
-        let entries: Vec<DirectoryEntry> = self.directory.values().cloned().collect();
-        let last = entries.len().saturating_sub(1) / limits::DIRECTORY_ENTRIES_MAX;
-        // Without entries it is one piece, too.
-        let pieces = (0..=last).map(|index| {
-            let piece = entries.chunks(limits::DIRECTORY_ENTRIES_MAX).nth(index).unwrap_or_default().to_vec();
-            Arc::new(Directory { more: index < last, ..Directory::new(version, index == 0, piece) })
+        let entries: Vec<&DirectoryEntry> = self.directory.values().collect();
+        let mut pieces: Vec<&[&DirectoryEntry]> = cut(&entries, |entry| entry.bytes_max()).collect();
+        if pieces.is_empty() {
+            // It is one piece, too.
+            pieces.push(&[]);
+        }
+        let last = pieces.len() - 1;
+        let pieces = pieces.into_iter().enumerate().map(|(index, piece)| {
+            let entries = piece.iter().copied().cloned().collect();
+            Arc::new(Directory { more: index < last, ..Directory::new(version, index == 0, entries) })
         });
         Whole { version: Some(version), pieces: pieces.collect() }
     }
@@ -175,5 +204,30 @@ impl State {
             play: spec.play.clone(),
             play_tokens,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_as_large_as_they_may_be_and_no_larger() {
+        let max = limits::DIRECTORY_BYTES - EMPTY_BYTES;
+        for (sizes, cuts) in [
+            (&[][..], &[][..]),
+            (&[1], &[1]),
+            (&[max], &[1]),
+            (&[max - 1, 1], &[2]),
+            (&[max, 1], &[1, 1]),
+            (&[1, max, 1], &[1, 1, 1]),
+            (&[max + 1, max + 1], &[1, 1]),
+            (&[max / 2; 5], &[2, 2, 1]),
+            (&[1, max - 1, max - 2, 1, 1, 1], &[2, 3, 1]),
+        ] {
+            let pieces: Vec<&[usize]> = cut(sizes, |size| *size).collect();
+            assert_eq!(pieces.iter().map(|piece| piece.len()).collect::<Vec<_>>(), cuts, "{sizes:?}");
+            assert_eq!(pieces.concat(), sizes);
+        }
     }
 }
