@@ -242,9 +242,13 @@ mod tests {
                 more: true,
                 encoded: Default::default(),
             };
-            let without = directory(&update(Vec::new())).encoded_len();
-            let bytes = directory(&update(vec![entry.clone()])).encoded_len() - without;
-            let most = entry.bytes_max();
+            let bytes = |entries| {
+                let body = Some(Body::Directory(directory(&update(entries))));
+                wire::OperatorMessage { term: u64::MAX, sequence: u64::MAX, body }.encoded_len()
+            };
+            let without = bytes(Vec::new());
+            assert!(without < 64, "{without} bytes without entries");
+            let (bytes, most) = (bytes(vec![entry.clone()]) - without, entry.bytes_max());
             assert!((bytes..bytes + 100).contains(&most), "{} has {bytes} bytes for {most}", entry.path);
             assert!(without + most < limits::DIRECTORY_BYTES, "one fits always: {most}");
         }

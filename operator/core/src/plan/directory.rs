@@ -22,8 +22,8 @@ pub(super) struct Whole {
     pieces: Vec<Arc<Directory>>,
 }
 
-/// A message weighs this much without entries.
-const EMPTY_BYTES: usize = 32;
+/// A message without entries, with its term, sequence and version, weighs at most this much.
+const EMPTY_BYTES: usize = 64;
 
 /// Parts of `all` in their order, each for one message: of [`limits::DIRECTORY_BYTES`] at most, but for one that is too large by
 /// itself. Of nothing there are none.
@@ -35,11 +35,6 @@ fn cut<T>(all: &[T], bytes: impl Fn(&T) -> usize) -> impl Iterator<Item = &[T]> 
         message = next + if fits { message } else { EMPTY_BYTES };
         fits
     })
-}
-
-/// What it weighs in a message at most that a path is removed.
-fn removed_bytes(path: &Path) -> usize {
-    4 + path.as_str().len()
 }
 
 impl Directory {
@@ -111,7 +106,8 @@ impl State {
         self.directory_version += 1;
         let bytes = |(path, entry): &(Path, Option<DirectoryEntry>)| match entry {
             Some(entry) => entry.bytes_max(),
-            None => removed_bytes(path),
+            // With its key and its length.
+            None => 3 + path.as_str().len(),
         };
         for changes in cut(&changes, bytes) {
             let (mut entries, mut removed) = (Vec::new(), Vec::new());
