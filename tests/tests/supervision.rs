@@ -29,6 +29,8 @@ fn a_killed_worker_is_back_with_the_same_streams_and_ports() {
     let bound = census::held(ports.range());
     assert_eq!(bound.len(), 3, "UDP has two, TCP passive one: {bound:?}");
     let worker = standalone.worker_pid();
+    let log = standalone.log();
+    assert!(log.contains(&format!(" pid={worker} ")), "a person finds the process by the log: {log}");
     signal_pid(worker, Signal::KILL);
     for (name, before) in names.iter().zip(&before) {
         let after = standalone.wait_stream(name, "Ready at a higher epoch", SOON, |stream| {

@@ -152,6 +152,7 @@ fn start(args: Args) -> Result<ExitCode, StartError> {
     };
     tracing::info!(
         worker = args.name,
+        pid = std::process::id(),
         node = args.node,
         boot_id = &*boot_id,
         rtmp_port,
