@@ -64,6 +64,7 @@ fn is_told(reason: Reason) -> bool {
         | Reason::Idle
         | Reason::Suspect
         | Reason::TokenSecretNotFound
+        | Reason::TokenSecretInvalid
         | Reason::AboveThreshold
         | Reason::LeasesOutside
         | Reason::ForeignHolder

@@ -84,6 +84,8 @@ reasons! {
     Suspect,
     /// A Secret that it names is not there: nobody may come.
     TokenSecretNotFound,
+    /// A Secret that it names has no token, or more than are taken: nobody may come.
+    TokenSecretInvalid,
     /// Media flows.
     Media,
     /// Nobody publishes.

@@ -4,6 +4,7 @@ use crate::action::{Assign, AssignedSource, Command, Tokens};
 use crate::claim::{ClaimPhase, Told};
 use crate::event::Now;
 use crate::ids::{ObjectName, StreamRef};
+use crate::limits;
 use crate::node::Liveness;
 use crate::reason::Reason;
 use crate::spec::Source;
@@ -144,13 +145,30 @@ impl State {
         Some((tokens(&spec.publish.token_secret), tokens(&spec.play.token_secret)))
     }
 
-    /// The first Secret that a stream names and that is not there.
-    pub(super) fn missing_secret(&self, stream: &Stream) -> Option<ObjectName> {
+    /// The first Secret that a stream names and that lets nobody in: why, and what is to be done.
+    pub(super) fn useless_secret(&self, stream: &Stream) -> Option<(Reason, String)> {
         let spec = stream.spec.as_ref()?;
         [&spec.publish.token_secret, &spec.play.token_secret]
             .into_iter()
             .flatten()
             .map(|name| ObjectName::new(stream.name.namespace.clone(), name.clone()))
-            .find(|secret| !self.secrets.contains_key(secret))
+            .find_map(|secret| match self.secrets.get(&secret) {
+                None => Some((
+                    Reason::TokenSecretNotFound,
+                    format!(
+                        "the token Secret {secret} is not there, so nobody may publish or play; make it, with type \
+                         media.penstock.dev/token and key token"
+                    ),
+                )),
+                Some(tokens) if tokens.is_empty() => Some((
+                    Reason::TokenSecretInvalid,
+                    format!(
+                        "the token Secret {secret} has no token, or too many, so nobody may publish or play; write 1 to {} \
+                         of them into its key token, one a line",
+                        limits::TOKENS_MAX
+                    ),
+                )),
+                Some(_) => None,
+            })
     }
 }

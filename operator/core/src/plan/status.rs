@@ -157,15 +157,9 @@ impl State {
                 (false, Reason::WorkerLost, format!("the worker {} is gone", claim.worker))
             }
             (ClaimPhase::Acknowledged, Some(Liveness::Alive | Liveness::Suspect | Liveness::Degraded)) => {
-                match self.missing_secret(stream) {
+                match self.useless_secret(stream) {
                     None => (true, Reason::Assigned, format!("it can be published to on {}", claim.worker)),
-                    Some(secret) => {
-                        let message = format!(
-                            "the token Secret {secret} is not there, so nobody may publish or play; make it, with type \
-                         media.penstock.dev/token and key token"
-                        );
-                        (false, Reason::TokenSecretNotFound, message)
-                    }
+                    Some((reason, message)) => (false, reason, message),
                 }
             }
             (
