@@ -8,13 +8,14 @@ use std::collections::BTreeSet;
 use futures_util::{
     StreamExt as _, TryStreamExt as _,
     future::{OptionFuture, join},
-    stream::FuturesUnordered,
+    stream::{BoxStream, FuturesUnordered},
 };
 use http::StatusCode;
 use k8s_openapi::api::core::v1::{Node, Secret};
 use kube::{
     Client, Resource,
     api::{Api, DynamicObject, ListParams, ObjectList, WatchEvent, WatchParams},
+    core::watch::Bookmark,
 };
 use operator_core::{
     Event, api,
@@ -233,10 +234,10 @@ where
 {
     let mut first = true;
     loop {
-        let versions = match list::<W>(&apis, &feed).await {
-            Ok(Ok(versions)) => versions,
-            Ok(Err(Closed)) => return,
-            Err(error) => {
+        let begun = match list::<W>(&apis, &feed).await {
+            Ok(begun) => begun,
+            Err(Relist::Never(Closed)) => return,
+            Err(Relist::Because(error)) => {
                 tracing::warn!("a list failed, and is tried again: {error}");
                 sleep(limits::API_RETRY).await;
                 continue;
@@ -245,7 +246,7 @@ where
         if std::mem::take(&mut first) {
             feed.synced.send_modify(|kinds| *kinds = (*kinds + 1).min(KINDS));
         }
-        let watches = apis.iter().zip(versions).map(|(api, version)| watch_one::<W>(api, version, &feed));
+        let watches = apis.iter().zip(begun).map(|(api, begun)| watch_one::<W>(api, begun, &feed));
         let mut watches: FuturesUnordered<_> = watches.collect();
         match watches.next().await {
             Some(Relist::Because(why)) => tracing::info!("objects are listed again: {why}"),
@@ -256,48 +257,122 @@ where
     }
 }
 
-/// Why a watch is over.
+/// Why a list or a watch is over.
 enum Relist {
     Because(String),
     Never(Closed),
 }
 
-/// One consistent list (no resourceVersion: read from etcd's quorum), in pages. Gives where to watch from.
-async fn list<W: Watched>(
-    apis: &[Api<W::Object>],
-    feed: &Feed,
-) -> Result<Result<Vec<String>, Closed>, String> {
-    let (mut keys, mut versions) = (BTreeSet::new(), Vec::new());
+impl From<Closed> for Relist {
+    fn from(closed: Closed) -> Self {
+        Self::Never(closed)
+    }
+}
+
+/// What a watch tells.
+type Changes<T> = BoxStream<'static, kube::Result<WatchEvent<T>>>;
+
+/// A list, and how its watch goes on.
+struct Begun<T> {
+    /// Of the list.
+    version: String,
+    /// The watch that the list was the beginning of. Absent: one is to be opened from the version.
+    watch: Option<Changes<T>>,
+}
+
+/// One consistent list (no resourceVersion: at least as new as etcd's quorum when it was asked for).
+async fn list<W: Watched>(apis: &[Api<W::Object>], feed: &Feed) -> Result<Vec<Begun<W::Object>>, Relist>
+where
+    W::Object: Resource,
+{
+    let (mut keys, mut all) = (BTreeSet::new(), Vec::new());
     for api in apis {
-        let all =
-            ListParams { field_selector: W::fields(), ..ListParams::default() }.limit(limits::LIST_PAGE);
-        let mut page = Some(list_page(api, all.clone()).await?);
-        let mut of_first = None;
-        while let Some(ObjectList { types: _, metadata, items }) = page {
-            of_first.get_or_insert(metadata.resource_version.unwrap_or_default());
-            let next = metadata.continue_.filter(|token| !token.is_empty());
-            // The API server makes the next page while this one is taken in.
-            let next =
-                OptionFuture::from(next.map(|token| list_page(api, all.clone().continue_token(&token))));
-            let send = async {
-                for object in &items {
-                    keys.insert(W::key(object));
-                    feed.send(W::seen(object)).await?;
-                }
-                Ok(())
-            };
-            let (next, sent) = join(next, send).await;
-            if let Err(closed) = sent {
-                return Ok(Err(closed));
-            }
-            page = next.transpose()?;
-        }
-        versions.extend(of_first);
+        let (mut own, begun) = match stream_list::<W>(api, feed).await? {
+            Some(listed) => listed,
+            None => page_list::<W>(api, feed).await?,
+        };
+        keys.append(&mut own);
+        all.push(begun);
     }
     // Of several lists no one version is the version; only streams need it, and are one.
-    let version = versions.first().and_then(|version| version.parse().ok()).unwrap_or_default();
-    let listed = Event::Listed(W::listed(ResourceVersion(version), keys));
-    Ok(feed.send(listed).await.map(|()| versions))
+    let version = all.first().and_then(|begun| begun.version.parse().ok()).unwrap_or_default();
+    feed.send(Event::Listed(W::listed(ResourceVersion(version), keys))).await?;
+    Ok(all)
+}
+
+/// The annotation of the bookmark that ends a streamed list.
+const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
+
+/// A list as the beginning of a watch ("streaming lists", Kubernetes 1.34): the API server has it in memory, where pages are read
+/// from etcd. Absent: this API server has no such lists, or did not come to the end of one.
+async fn stream_list<W: Watched>(
+    api: &Api<W::Object>,
+    feed: &Feed,
+) -> Result<Option<(BTreeSet<W::Key>, Begun<W::Object>)>, Relist>
+where
+    W::Object: Resource,
+{
+    let mut changes = match timeout(limits::LIST_CALL, api.watch(&how::<W>().initial_events(), "")).await {
+        Ok(Ok(changes)) => changes.boxed(),
+        Ok(Err(kube::Error::Api(status))) if status.code == StatusCode::UNPROCESSABLE_ENTITY.as_u16() => {
+            return Ok(None);
+        }
+        Ok(Err(error)) => return Err(Relist::Because(error.to_string())),
+        Err(_) => return Err(Relist::Because(format!("no answer in {:?}", limits::LIST_CALL))),
+    };
+    let mut keys = BTreeSet::new();
+    loop {
+        match timeout(limits::LIST_CALL, changes.try_next()).await {
+            Ok(Ok(Some(WatchEvent::Added(object) | WatchEvent::Modified(object)))) => {
+                keys.insert(W::key(&object));
+                feed.send(W::seen(&object)).await?;
+            }
+            Ok(Ok(Some(WatchEvent::Deleted(object)))) => {
+                keys.remove(&W::key(&object));
+                feed.send(W::gone(&object)).await?;
+            }
+            Ok(Ok(Some(WatchEvent::Bookmark(Bookmark { metadata, .. })))) => {
+                if metadata.annotations.contains_key(INITIAL_EVENTS_END) {
+                    let begun = Begun { version: metadata.resource_version, watch: Some(changes) };
+                    return Ok(Some((keys, begun)));
+                }
+            }
+            Ok(Ok(Some(WatchEvent::Error(status)))) => return Err(Relist::Because(status.message)),
+            Ok(Err(error)) => return Err(Relist::Because(error.to_string())),
+            Ok(Ok(None)) | Err(_) => {
+                tracing::info!("a streamed list did not come to its end, and is read in pages");
+                return Ok(None);
+            }
+        }
+    }
+}
+
+/// A list in pages.
+async fn page_list<W: Watched>(
+    api: &Api<W::Object>,
+    feed: &Feed,
+) -> Result<(BTreeSet<W::Key>, Begun<W::Object>), Relist> {
+    let all = ListParams { field_selector: W::fields(), ..ListParams::default() }.limit(limits::LIST_PAGE);
+    let mut page = Some(list_page(api, all.clone()).await.map_err(Relist::Because)?);
+    let (mut keys, mut version) = (BTreeSet::new(), None);
+    while let Some(ObjectList { types: _, metadata, items }) = page {
+        // Of the first page, whose state all are of.
+        version.get_or_insert(metadata.resource_version.unwrap_or_default());
+        let next = metadata.continue_.filter(|token| !token.is_empty());
+        // The API server makes the next page while this one is taken in.
+        let next = OptionFuture::from(next.map(|token| list_page(api, all.clone().continue_token(&token))));
+        let send = async {
+            for object in &items {
+                keys.insert(W::key(object));
+                feed.send(W::seen(object)).await?;
+            }
+            Ok::<_, Closed>(())
+        };
+        let (next, sent) = join(next, send).await;
+        sent?;
+        page = next.transpose().map_err(Relist::Because)?;
+    }
+    Ok((keys, Begun { version: version.unwrap_or_default(), watch: None }))
 }
 
 async fn list_page<T>(api: &Api<T>, page: ListParams) -> Result<ObjectList<T>, String>
@@ -310,46 +385,31 @@ where
     }
 }
 
-/// Watches from a version on, across the API server's own ends of a watch, until it has to be listed again.
-async fn watch_one<W: Watched>(api: &Api<W::Object>, mut version: String, feed: &Feed) -> Relist
+/// How objects of a kind are watched.
+fn how<W: Watched>() -> WatchParams {
+    WatchParams { field_selector: W::fields(), ..WatchParams::default() }.timeout(limits::WATCH_SECONDS)
+}
+
+/// Watches from the list on, across the API server's own ends of a watch, until it has to be listed again.
+async fn watch_one<W: Watched>(api: &Api<W::Object>, begun: Begun<W::Object>, feed: &Feed) -> Relist
 where
     W::Object: Resource,
 {
-    let mut how = WatchParams::default().timeout(limits::WATCH_SECONDS);
-    how.field_selector = W::fields();
+    let Begun { mut version, watch: mut at_hand } = begun;
     let silence = limits::WATCH_SILENCE;
-    let mut opened_before = false;
+    let mut opened_before = at_hand.is_some();
     loop {
-        // From a version that the API has not reached, as after a restore from a backup, a watch is silent until it has, and
-        // what happens until then never comes.
-        if std::mem::replace(&mut opened_before, true) {
-            match newest::<W>(api).await {
-                Ok(newest) if is_below(&newest, &version) => return went_back(&newest, &version),
-                Ok(_) => {}
-                Err(error) => {
-                    tracing::debug!("the API's version is not known: {error}");
-                    sleep(limits::API_RETRY).await;
-                    continue;
-                }
-            }
-        }
-        let opened = match timeout(limits::API_CALL, api.watch(&how, &version)).await {
-            Ok(opened) => opened,
-            Err(_) => {
-                sleep(limits::API_RETRY).await;
-                continue;
-            }
+        let opened = match at_hand.take() {
+            Some(changes) => Ok(Some(changes)),
+            None => open::<W>(api, &version, std::mem::replace(&mut opened_before, true)).await,
         };
         let mut changes = match opened {
-            Ok(changes) => std::pin::pin!(changes),
-            Err(kube::Error::Api(status)) if status.code == StatusCode::GONE.as_u16() => {
-                return Relist::Because(status.message.clone());
-            }
-            Err(error) => {
-                tracing::debug!("a watch can't be opened: {error}");
+            Ok(Some(changes)) => changes,
+            Ok(None) => {
                 sleep(limits::API_RETRY).await;
                 continue;
             }
+            Err(relist) => return relist,
         };
         loop {
             let (at, event) = match timeout(silence, changes.try_next()).await {
@@ -394,6 +454,40 @@ where
                 return Relist::Never(closed);
             }
         }
+    }
+}
+
+/// Opens a watch from a version on. Absent: not now.
+async fn open<W: Watched>(
+    api: &Api<W::Object>,
+    version: &str,
+    again: bool,
+) -> Result<Option<Changes<W::Object>>, Relist>
+where
+    W::Object: Resource,
+{
+    // From a version that the API has not reached, as after a restore from a backup, a watch is silent until it has, and
+    // what happens until then never comes.
+    if again {
+        match newest::<W>(api).await {
+            Ok(newest) if is_below(&newest, version) => return Err(went_back(&newest, version)),
+            Ok(_) => {}
+            Err(error) => {
+                tracing::debug!("the API's version is not known: {error}");
+                return Ok(None);
+            }
+        }
+    }
+    match timeout(limits::API_CALL, api.watch(&how::<W>(), version)).await {
+        Ok(Ok(changes)) => Ok(Some(changes.boxed())),
+        Ok(Err(kube::Error::Api(status))) if status.code == StatusCode::GONE.as_u16() => {
+            Err(Relist::Because(status.message.clone()))
+        }
+        Ok(Err(error)) => {
+            tracing::debug!("a watch can't be opened: {error}");
+            Ok(None)
+        }
+        Err(_) => Ok(None),
     }
 }
 

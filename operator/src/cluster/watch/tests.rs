@@ -2,58 +2,145 @@ use std::sync::{Arc, Mutex};
 
 use http::{Request, Response};
 use kube::client::Body;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 
-/// An API server that was restored: the first list is of version 100, what follows of 50. Each watch ends at once.
-#[derive(Default)]
-struct Restored {
-    lists: usize,
-    /// Versions that were watched from.
-    watched: Vec<String>,
+/// An API server of ours: how it answers what was asked in a query.
+fn api(answer: impl Fn(&str) -> Response<Body> + Send + Sync + 'static) -> Api<DynamicObject> {
+    let answer = Arc::new(answer);
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let response = answer(request.uri().query().unwrap_or_default());
+        async move { Ok::<_, std::convert::Infallible>(response) }
+    });
+    objects::streams(Client::new(service, "default"), None)
 }
 
-fn answer(state: &Mutex<Restored>, request: &Request<Body>) -> Response<Body> {
-    let mut state = state.lock().unwrap();
-    let query = request.uri().query().unwrap_or_default();
-    let body = if query.contains("watch=true") {
-        let from = query.split('&').find_map(|pair| pair.strip_prefix("resourceVersion="));
-        state.watched.push(from.unwrap_or_default().to_owned());
-        String::new()
-    } else {
-        state.lists += 1;
-        let version = if state.lists == 1 { "100" } else { "50" };
-        json!({
-            "apiVersion": "media.penstock.dev/v1alpha1", "kind": "MediaStreamList",
-            "metadata": {"resourceVersion": version}, "items": [],
-        })
-        .to_string()
-    };
-    Response::new(Body::from(body.into_bytes()))
+fn object(name: &str, version: u64) -> Value {
+    json!({
+        "apiVersion": "media.penstock.dev/v1alpha1", "kind": "MediaStream",
+        "metadata": {"name": name, "namespace": "default", "uid": name, "resourceVersion": version.to_string()},
+        "spec": {},
+    })
+}
+
+/// What a watch tells, after which it ends.
+fn watch_of(events: &[(&str, Value)]) -> Response<Body> {
+    let lines = events.iter().map(|(kind, object)| format!("{}\n", json!({"type": kind, "object": object})));
+    Response::new(Body::from(lines.collect::<String>().into_bytes()))
+}
+
+fn list_of(version: u64, objects: &[Value]) -> Response<Body> {
+    let list = json!({
+        "apiVersion": "media.penstock.dev/v1alpha1", "kind": "MediaStreamList",
+        "metadata": {"resourceVersion": version.to_string()}, "items": objects,
+    });
+    Response::new(Body::from(list.to_string().into_bytes()))
+}
+
+/// As an API server answers that streams no lists.
+fn forbidden() -> Response<Body> {
+    let status = json!({
+        "apiVersion": "v1", "kind": "Status", "status": "Failure", "reason": "Invalid", "code": 422,
+        "message": "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled",
+    });
+    let mut response = Response::new(Body::from(status.to_string().into_bytes()));
+    *response.status_mut() = StatusCode::UNPROCESSABLE_ENTITY;
+    response
+}
+
+/// The first `count` events that this API server's streams come to, in short.
+async fn followed(api: Api<DynamicObject>, count: usize) -> Vec<String> {
+    let (events, mut seen) = mpsc::channel(1);
+    let feed = Feed { events, synced: watch::channel(0).0 };
+    let task = tokio::spawn(follow::<Streams>(vec![api], feed));
+    let mut told = Vec::new();
+    while told.len() < count {
+        let event = timeout(limits::LIST_CALL, seen.recv()).await.expect("an event in time");
+        told.push(match event.expect("it goes on") {
+            Event::StreamSeen(stream) => format!("{} {}", stream.name.name, stream.resource_version),
+            Event::StreamGone { uid } => format!("{uid} gone"),
+            Event::Listed(Listed::Streams { resource_version, uids }) => {
+                let uids: Vec<&str> = uids.iter().map(Uid::as_str).collect();
+                format!("{resource_version} has {}", uids.join("+"))
+            }
+            other => panic!("no such event was to come: {other:?}"),
+        });
+    }
+    task.abort();
+    told
+}
+
+const STREAMED: &str = "sendInitialEvents=true";
+
+#[tokio::test]
+async fn a_list_is_streamed_and_its_watch_goes_on() {
+    let end = json!({
+        "apiVersion": "media.penstock.dev/v1alpha1", "kind": "MediaStream",
+        "metadata": {"resourceVersion": "30", "annotations": {INITIAL_EVENTS_END: "true"}},
+    });
+    let queries = Arc::new(Mutex::new(Vec::new()));
+    let asked = queries.clone();
+    let api = api(move |query| {
+        asked.lock().unwrap().push(query.to_owned());
+        match query {
+            query if query.contains(STREAMED) => watch_of(&[
+                ("ADDED", object("a", 10)),
+                ("ADDED", object("b", 20)),
+                ("DELETED", object("a", 25)),
+                ("BOOKMARK", end.clone()),
+                ("MODIFIED", object("b", 31)),
+            ]),
+            query if query.contains("watch=true") => watch_of(&[("ADDED", object("c", 32))]),
+            _ => list_of(31, &[]),
+        }
+    });
+    let told = followed(api, 6).await;
+    assert_eq!(told, ["a 10", "b 20", "a gone", "30 has b", "b 31", "c 32"]);
+    let queries = queries.lock().unwrap();
+    let first: Vec<&str> = queries[0].split('&').collect();
+    // Without a version it is a consistent list, of any version it would be one from a cache.
+    assert!(first.contains(&"resourceVersion=") && first.contains(&"resourceVersionMatch=NotOlderThan"));
+    assert!(queries[1].contains("limit=1") && queries[2].contains("resourceVersion=31"));
 }
 
 #[tokio::test]
-async fn a_watch_from_a_version_that_the_api_has_forgotten_begins_with_a_new_list() {
-    let state = Arc::new(Mutex::new(Restored::default()));
-    let shared = state.clone();
-    let service = tower::service_fn(move |request: Request<Body>| {
-        let answer = answer(&shared, &request);
-        async move { Ok::<_, std::convert::Infallible>(answer) }
-    });
-    let streams = objects::streams(Client::new(service, "default"), None);
-    let (events, mut seen) = mpsc::channel(16);
-    let feed = Feed { events, synced: watch::channel(0).0 };
-    let task = tokio::spawn(follow::<Streams>(vec![streams], feed));
-    for version in [100, 50] {
-        let event = timeout(limits::LIST_CALL, seen.recv()).await.expect("a list in time");
-        let Some(Event::Listed(Listed::Streams { resource_version, .. })) = event else {
-            panic!("a list was to come, not {event:?}")
-        };
-        assert_eq!(resource_version, ResourceVersion(version));
+async fn what_is_not_streamed_is_read_in_pages() {
+    for broken in [false, true] {
+        let api = api(move |query| match query {
+            query if query.contains(STREAMED) && broken => watch_of(&[("ADDED", object("b", 20))]),
+            query if query.contains(STREAMED) => forbidden(),
+            query if query.contains("watch=true") => watch_of(&[("ADDED", object("c", 32))]),
+            _ => list_of(31, &[object("a", 10)]),
+        });
+        let mut told = followed(api, 3 + usize::from(broken)).await;
+        if broken {
+            assert_eq!(told.remove(0), "b 20");
+        }
+        assert_eq!(told, ["a 10", "31 has a", "c 32"]);
     }
-    task.abort();
-    assert_eq!(state.lock().unwrap().watched[0], "100");
+}
+
+/// An API server that was restored: the first list is of version 100, what follows of 50. Each watch ends at once.
+#[tokio::test]
+async fn a_watch_from_a_version_that_the_api_has_forgotten_begins_with_a_new_list() {
+    let (lists, watched) = (Arc::new(Mutex::new(0)), Arc::new(Mutex::new(Vec::new())));
+    let from = watched.clone();
+    let api = api(move |query| match query {
+        query if query.contains(STREAMED) => forbidden(),
+        query if query.contains("watch=true") => {
+            let version = query.split('&').find_map(|pair| pair.strip_prefix("resourceVersion="));
+            from.lock().unwrap().push(version.unwrap_or_default().to_owned());
+            watch_of(&[])
+        }
+        _ => {
+            let mut lists = lists.lock().unwrap();
+            *lists += 1;
+            list_of(if *lists == 1 { 100 } else { 50 }, &[])
+        }
+    });
+    assert_eq!(followed(api, 2).await, ["100 has ", "50 has "]);
+    assert_eq!(watched.lock().unwrap()[0], "100");
 }
 
 #[test]
