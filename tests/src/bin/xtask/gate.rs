@@ -2,12 +2,13 @@
 
 use std::process::Command;
 
+use serde_json::Value;
 use tests::cluster::Programs;
 use tests::image::penstock;
 use tests::tools::cargo_path;
 
 use crate::steps::Steps;
-use crate::{image, peer, setup};
+use crate::{image, setup};
 
 /// Tests against the release binary mostly wait for media that runs at its own speed, so more of them run at once than
 /// there are cores.
@@ -27,24 +28,66 @@ pub(crate) fn run() -> Result<(), String> {
     let built = shipped
         || steps
             .check("release build", &mut cargo(&["build", "--release", "--locked", "--package", "operator"]));
+    let targets = test_targets()?;
+    let (end_to_end, others): (Vec<_>, Vec<_>) =
+        targets.iter().partition(|(package, _)| package == env!("CARGO_PKG_NAME"));
     steps.cargo_test(
         "unit tests, scenarios, simulation, generated files",
-        &mut cargo(&["test", "--workspace", "--exclude", "tests", "--locked", "--no-fail-fast"]),
+        cargo(TEST).args(["--lib", "--bins"]).args(named(&others)),
     );
+    steps.cargo_test("examples of the documentation", cargo(TEST).arg("--doc"));
     steps.step("a Kubernetes of real parts is built", || {
         setup::cluster()?;
         Programs::build().map(|_| true)
     });
     if built {
-        let mut command = cargo(&["test", "--package", "tests", "--locked", "--no-fail-fast"]);
-        command.env("RUST_TEST_THREADS", END_TO_END_THREADS);
+        // In processes of their own, for which the environment says what is tested.
+        let own = std::env::current_exe().map_err(|e| format!("this program's own file: {e}"))?;
+        let mut peer = Command::new(own);
+        peer.arg("rtmp-peer");
+        let mut command = cargo(TEST);
+        command.args(named(&end_to_end)).env("RUST_TEST_THREADS", END_TO_END_THREADS);
         if shipped {
-            command.env("PENSTOCK_BIN", penstock::program());
+            for command in [&mut peer, &mut command] {
+                command.env("PENSTOCK_BIN", penstock::program());
+            }
         }
-        steps.step("the crate rtmp pushes and plays", peer::run);
+        steps.check("the crate rtmp pushes and plays", &mut peer);
         steps.cargo_test("layers, and real clients against the release binary", &mut command);
     }
     steps.end()
+}
+
+/// All packages each time: of some of them alone, dependencies would have other features, and be compiled once more.
+const TEST: &[&str] = &["test", "--workspace", "--locked", "--no-fail-fast"];
+
+/// The files of integration tests, each with its package.
+fn test_targets() -> Result<Vec<(String, String)>, String> {
+    let output = cargo(&["metadata", "--no-deps", "--locked", "--format-version", "1"]).output();
+    let output = output.map_err(|e| format!("cargo metadata: {e}"))?;
+    let metadata: Value = serde_json::from_slice(&output.stdout)
+        .map_err(|e| format!("cargo metadata: {e}: {}", String::from_utf8_lossy(&output.stderr)))?;
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let mut targets = Vec::new();
+    for package in list(&metadata["packages"]) {
+        for target in list(&package["targets"]) {
+            if list(&target["kind"]).contains(&"test".into()) {
+                targets.push((text(&package["name"]), text(&target["name"])));
+            }
+        }
+    }
+    match targets.iter().find(|(of, name)| targets.iter().any(|(other, its)| its == name && other != of)) {
+        None => Ok(targets),
+        // cargo would run both where one is asked for.
+        Some((package, name)) => {
+            Err(format!("tests of two packages are called {name}; rename that of {package}"))
+        }
+    }
+}
+
+fn named(targets: &[&(String, String)]) -> Vec<String> {
+    targets.iter().flat_map(|(_, name)| ["--test".to_owned(), name.clone()]).collect()
 }
 
 fn cargo(arguments: &[&str]) -> Command {

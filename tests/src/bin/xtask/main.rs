@@ -42,6 +42,8 @@ fn main() -> ExitCode {
         ["cluster", words @ ..] => cluster::run(words),
         ["coverage"] => coverage::run(),
         ["image"] => image::run().map(drop),
+        // A step of `test`.
+        ["rtmp-peer"] => peer::run(),
         ["ps-send", words @ ..] => tests::ps_sender::main(words),
         ["soak"] => soak::list(),
         ["soak", name] => soak::run(name),
