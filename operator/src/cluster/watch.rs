@@ -26,7 +26,7 @@ use serde::de::DeserializeOwned;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{leader::Turn, objects};
@@ -114,6 +114,8 @@ trait Watched {
     type Object: DeserializeOwned + Clone + std::fmt::Debug + Send + Sync + 'static;
     /// What tells one from another in a list.
     type Key: Ord + Send;
+    /// The plural, for logs.
+    const KIND: &'static str;
     /// Only objects of this type are listed and watched.
     const TYPE: Option<&'static str> = None;
 
@@ -132,6 +134,7 @@ struct Streams;
 impl Watched for Streams {
     type Object = DynamicObject;
     type Key = Uid;
+    const KIND: &'static str = "MediaStreams";
 
     fn seen(object: &DynamicObject) -> Event {
         Event::StreamSeen(Box::new(objects::stream(object)))
@@ -155,6 +158,7 @@ struct Pools;
 impl Watched for Pools {
     type Object = DynamicObject;
     type Key = PoolName;
+    const KIND: &'static str = "PortPools";
 
     fn seen(object: &DynamicObject) -> Event {
         Event::PoolSeen(Box::new(objects::pool(object)))
@@ -178,6 +182,7 @@ struct Nodes;
 impl Watched for Nodes {
     type Object = Node;
     type Key = NodeName;
+    const KIND: &'static str = "Nodes";
 
     fn seen(object: &Node) -> Event {
         Event::NodeSeen(objects::node(object))
@@ -201,6 +206,7 @@ struct Secrets;
 impl Watched for Secrets {
     type Object = Secret;
     type Key = ObjectName;
+    const KIND: &'static str = "Secrets";
     /// No other Secret ever comes here.
     const TYPE: Option<&'static str> = Some(api::TOKEN_SECRET_TYPE);
 
@@ -285,6 +291,7 @@ async fn list<W: Watched>(apis: &[Api<W::Object>], feed: &Feed) -> Result<Vec<Be
 where
     W::Object: Resource,
 {
+    let begin = Instant::now();
     let (mut keys, mut all) = (BTreeSet::new(), Vec::new());
     for api in apis {
         let (mut own, begun) = match stream_list::<W>(api, feed).await? {
@@ -294,6 +301,9 @@ where
         keys.append(&mut own);
         all.push(begun);
     }
+    let streamed = all.iter().all(|begun| begun.watch.is_some());
+    let took_ms = begin.elapsed().as_millis() as u64;
+    tracing::info!(objects = keys.len(), took_ms, streamed, "{} are listed", W::KIND);
     // Of several lists no one version is the version; only streams need it, and are one.
     let version = all.first().and_then(|begun| begun.version.parse().ok()).unwrap_or_default();
     feed.send(Event::Listed(W::listed(ResourceVersion(version), keys))).await?;
