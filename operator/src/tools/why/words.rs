@@ -120,6 +120,12 @@ pub(super) fn words(reason: Reason) -> Words {
                 "On a cluster the installation must read Secrets of that namespace: secretNamespaces of the chart.",
             ],
         ),
+        Reason::TokenSecretInvalid => (
+            "a token Secret that it names has no token or too many, so nobody may come",
+            &[
+                "Write 1 to 128 tokens into its key token, one a line. The operator's log line `nobody is let in` says what is wrong.",
+            ],
+        ),
         Reason::Media => ("media flows", &[]),
         Reason::NoPublisher => ("nobody publishes it", &["{send}"]),
         Reason::Stalled => (
