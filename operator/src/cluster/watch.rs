@@ -314,7 +314,7 @@ where
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 
 /// A list as the beginning of a watch ("streaming lists", Kubernetes 1.34): the API server has it in memory, where pages are read
-/// from etcd. Absent: this API server has no such lists, or did not come to the end of one.
+/// from etcd. Absent: this API server has no such lists, or does not bring one to its end.
 async fn stream_list<W: Watched>(
     api: &Api<W::Object>,
     feed: &Feed,
@@ -324,14 +324,16 @@ where
 {
     let mut changes = match timeout(limits::LIST_CALL, api.watch(&how::<W>().initial_events(), "")).await {
         Ok(Ok(changes)) => changes.boxed(),
-        Ok(Err(kube::Error::Api(status))) if status.code == StatusCode::UNPROCESSABLE_ENTITY.as_u16() => {
+        // One that has none says 422. What is wrong with all lists, pages will tell.
+        Ok(Err(kube::Error::Api(status))) => {
+            tracing::debug!("{} are not streamed: {}", W::KIND, status.message);
             return Ok(None);
         }
         Ok(Err(error)) => return Err(Relist::Because(error.to_string())),
         Err(_) => return Err(Relist::Because(format!("no answer in {:?}", limits::LIST_CALL))),
     };
     let mut keys = BTreeSet::new();
-    loop {
+    let why = loop {
         match timeout(limits::LIST_CALL, changes.try_next()).await {
             Ok(Ok(Some(WatchEvent::Added(object) | WatchEvent::Modified(object)))) => {
                 keys.insert(W::key(&object));
@@ -347,14 +349,14 @@ where
                     return Ok(Some((keys, begun)));
                 }
             }
-            Ok(Ok(Some(WatchEvent::Error(status)))) => return Err(Relist::Because(status.message)),
+            Ok(Ok(Some(WatchEvent::Error(status)))) => break status.message,
+            Ok(Ok(None)) => break "the API server ended it".to_owned(),
             Ok(Err(error)) => return Err(Relist::Because(error.to_string())),
-            Ok(Ok(None)) | Err(_) => {
-                tracing::info!("a streamed list did not come to its end, and is read in pages");
-                return Ok(None);
-            }
+            Err(_) => break format!("nothing came in {:?}", limits::LIST_CALL),
         }
-    }
+    };
+    tracing::info!("a streamed list of {} did not come to its end, and is read in pages: {why}", W::KIND);
+    Ok(None)
 }
 
 /// A list in pages.
