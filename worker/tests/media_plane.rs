@@ -294,17 +294,22 @@ fn who_may_not_come_is_told_why() {
     assert_in_order(&player.started().pictures(3));
 }
 
-#[test]
-fn viewers_stay_while_their_publisher_comes_back_and_time_rises() {
-    let mut plane = Plane::on_loopback();
-    let publish = PublishPolicy { resume_window: Duration::from_secs(15), ..publish_policy() };
-    plane.declare("live/a", publish, play_policy());
+/// `live/a` with a viewer by RTMP and one by HTTP-FLV, who have seen the same five pictures.
+fn watched(plane: &mut Plane, resume_window: Duration) -> (Encoder, RtmpPlayer, FlvPlayer, Vec<Picture>) {
+    plane.declare("live/a", PublishPolicy { resume_window, ..publish_policy() }, play_policy());
     let mut encoder = Encoder::begin(plane.rtmp, "live/a");
     encoder.send(5);
     let mut rtmp = RtmpPlayer::open(plane.rtmp, "live/a").started();
     let mut http = FlvPlayer::open(plane.http, "live/a").started();
-    let before = rtmp.pictures(5);
-    assert_eq!(http.pictures(5), before);
+    let pictures = rtmp.pictures(5);
+    assert_eq!(http.pictures(5), pictures);
+    (encoder, rtmp, http, pictures)
+}
+
+#[test]
+fn viewers_stay_while_their_publisher_comes_back_and_time_rises() {
+    let mut plane = Plane::on_loopback();
+    let (encoder, mut rtmp, mut http, before) = watched(&mut plane, Duration::from_secs(15));
     // As a kill does it: the socket just closes.
     drop(encoder);
     let gone = |report: &ShardReport| matches!(report, ShardReport::Publisher { publisher: None, .. });
@@ -322,14 +327,7 @@ fn viewers_stay_while_their_publisher_comes_back_and_time_rises() {
 #[test]
 fn viewers_are_ended_when_nobody_comes_back() {
     let mut plane = Plane::on_loopback();
-    let publish = PublishPolicy { resume_window: Duration::from_millis(300), ..publish_policy() };
-    plane.declare("live/a", publish, play_policy());
-    let mut encoder = Encoder::begin(plane.rtmp, "live/a");
-    encoder.send(5);
-    let mut rtmp = RtmpPlayer::open(plane.rtmp, "live/a").started();
-    let mut http = FlvPlayer::open(plane.http, "live/a").started();
-    rtmp.pictures(5);
-    http.pictures(5);
+    let (mut encoder, mut rtmp, mut http, _) = watched(&mut plane, Duration::from_millis(300));
     encoder.connection.stop().unwrap();
     let mut heard = vec![];
     let end = rtmp.0.wait(SOON, |event| {

@@ -93,6 +93,8 @@ fn build(bin: &Path, module: &Path, flags: &str, programs: &[(&str, &str)]) -> R
         let (from, to) = (unfinished.join(made(program)), bin.join(program));
         fs::rename(&from, &to).map_err(|e| format!("{} to {}: {e}", from.display(), to.display()))?;
     }
+    // Nothing is left in it.
+    let _ = fs::remove_dir(&unfinished);
     eprintln!("built {names} in {:.0} s", begun.elapsed().as_secs_f64());
     Ok(())
 }
