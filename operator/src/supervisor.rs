@@ -121,7 +121,8 @@ pub(crate) async fn supervise(
         quick = if worker.started.elapsed() < limits::WORKER_STEADY { quick + 1 } else { 0 };
         let wait = backoff(quick);
         metrics.worker_restarted();
-        tracing::warn!(after = ?worker.started.elapsed(), "the worker {how}; it is started again in {wait:?}");
+        let when = if wait.is_zero() { "at once".to_owned() } else { format!("in {wait:?}") };
+        tracing::warn!(after = ?worker.started.elapsed(), "the worker {how}; it is started again {when}");
         tokio::select! {
             () = shutdown.cancelled() => return End::Asked,
             () = sleep(wait) => {}
