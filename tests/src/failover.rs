@@ -135,7 +135,7 @@ pub fn suffer(
     Ok(Outage { fault, with_leader, took: took?, ran })
 }
 
-/// What the workers that are there have had in force since they are.
+/// What the workers that are there have had in force since they are. A directory that went back to a lower epoch is an error.
 pub fn ran(cluster: &Cluster) -> Result<Ran, String> {
     let mut ran = Ran::new();
     for (file, text) in logs(cluster)? {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::eventually::{eventually, within};
+use crate::eventually::{ensure, eventually, throughout, within};
 use crate::ports::Block;
 use crate::running::{Folder, Running};
 use crate::tools::target;
@@ -241,6 +241,27 @@ impl Standalone {
             }
         }
         sum.ok_or_else(|| format!("no series {name} with {labels:?}"))
+    }
+
+    /// The open descriptors of the worker while nobody comes or goes: its canaries' kept sessions are there, and no visit.
+    #[track_caller]
+    pub fn descriptors_at_rest(&self) -> usize {
+        eventually("the canaries' media", SOON, || {
+            let page = http::get(self.admin, "/metrics").map_err(|e| format!("GET /metrics: {e}"))?.body;
+            let count = |name: &str| {
+                let series = page.lines().filter(|line| line.starts_with(name));
+                series.filter(|series| series.contains("listener=\"private\"")).count()
+            };
+            let (came, all) =
+                (count("penstock_canary_latency_seconds{"), count("penstock_canary_age_seconds{"));
+            ensure(all > 0 && came == all, || format!("{came} of {all}"))
+        });
+        let (worker, mut fewest) = (self.worker_pid(), usize::MAX);
+        throughout("a second with a visit", Duration::from_secs(1), || {
+            fewest = fewest.min(census::descriptors(worker));
+            Ok::<(), String>(())
+        });
+        fewest
     }
 
     /// The URL of a path over RTMP.

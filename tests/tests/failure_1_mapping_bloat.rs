@@ -26,7 +26,7 @@ fn a_large_pool_costs_nothing_until_it_is_leased() {
                 format!("worker {} KiB, parent {} KiB", of_worker >> 10, of_parent >> 10)
             })
         });
-        census::descriptors(worker)
+        standalone.descriptors_at_rest()
     });
     assert_eq!(counted[0], counted[1], "descriptors of the worker");
 }

@@ -1,4 +1,5 @@
-//! F2: a shard that hangs is seen, told and replaced; a session that panics ends alone; a machine under load aborts nothing.
+//! F2: a shard that hangs is seen, told and replaced; a session that panics ends alone; a machine under load aborts nothing; media that
+//! does not pass is seen though each thread ticks.
 
 use std::process::Command;
 use std::time::Duration;
@@ -18,6 +19,12 @@ const HOOKS: &[&str] = &["--test-hooks"];
 const SEEN: Duration = Duration::from_secs(1);
 /// And its streams are back within 12 s.
 const BACK: Duration = Duration::from_secs(12);
+
+/// A shard that moves no media is known within 10 s, a public listener that takes nobody within 12 (limits.rs of the worker); and as
+/// much again for a busy machine, where what was late doesn't count.
+const KNOWN: Duration = Duration::from_secs(24);
+/// One round that passes is enough: a second to the next, three for one that is under way.
+const PASSES: Duration = Duration::from_secs(10);
 
 /// How long the machine is loaded, and the process stopped.
 const ASSAULT: Duration = Duration::from_secs(10);
@@ -112,6 +119,71 @@ fn a_panic_in_a_session_ends_that_session_alone() {
     viewers[0].wait_pictures(viewers[0].media().video.len() + 30, SOON);
 }
 
+/// Waits until the health port tells of a canary that fails by `listener`, while all threads tick and the process lives on.
+fn wait_failing(standalone: &Standalone, listener: &str) -> Value {
+    eventually(&format!("a canary by {listener} to fail"), KNOWN, || {
+        let answer = health(standalone)?;
+        let page: Value = serde_json::from_str(&answer.body).map_err(|e| format!("{e}: {}", answer.body))?;
+        let first = page["canary"]["first"].as_array().cloned().unwrap_or_default();
+        let named = first.into_iter().find(|canary| canary["listener"] == listener);
+        let ticks = page["threads"].as_array().is_some_and(|all| all.iter().all(|it| it["state"] == "ok"));
+        ensure(answer.status == 503 && ticks, || format!("{} {}", answer.status, answer.body))?;
+        let alive = http::get(standalone.health, "/livez").map_err(|e| e.to_string())?.status;
+        ensure(alive == 200, || format!("/livez says {alive}"))?;
+        named.ok_or(answer.body)
+    })
+}
+
+fn wait_passing(standalone: &Standalone) {
+    eventually("all canaries to pass again", PASSES, || {
+        let answer = health(standalone)?;
+        ensure(answer.status == 200, || format!("{} {}", answer.status, answer.body))
+    });
+}
+
+#[test]
+fn a_shard_that_ticks_and_sends_nothing_is_not_ready_until_it_does() {
+    let standalone = Standalone::start_with(HOOKS, &[("cam.yaml", &pushed("cam", ""))]);
+    standalone.wait_ready("live/cam");
+    let worker = standalone.worker_pid();
+    let _source = Source::start(standalone.rtmp, "live/cam");
+    let viewer = Viewer::open(standalone.http, "/live/cam.flv");
+    viewer.wait_pictures(10, SOON);
+    fault(&standalone, "{\"kind\": \"mute\", \"path\": \"live/cam\"}");
+    let named = wait_failing(&standalone, "private");
+    assert_eq!(named["missing"], "media", "{named}");
+    assert!(named["sinceUnixMs"].as_u64().is_some_and(|since| since > 0), "{named}");
+    let shard = format!("shard=\"{}\"", named["shard"]);
+    assert_eq!(standalone.metric("penstock_canary_failing", &[&shard, "private"]), Ok(1.0));
+    let age = standalone.metric("penstock_canary_age_seconds", &[&shard, "private"]);
+    assert!(age.as_ref().is_ok_and(|age| *age > 3.0), "{age:?}");
+    assert_eq!(http::get(standalone.admin, "/healthz").expect("it answers").status, 503);
+    let seen = viewer.media().video.len();
+    fault(&standalone, "{\"kind\": \"unmute\", \"path\": \"live/cam\"}");
+    wait_passing(&standalone);
+    viewer.wait_pictures(seen + 10, SOON);
+    assert_eq!(standalone.metric("penstock_canary_failing", &[]), Ok(0.0));
+    assert_eq!(standalone.worker_pid(), worker, "nothing was restarted for it:\n{}", standalone.log());
+}
+
+#[test]
+fn a_public_listener_that_accepts_nobody_is_not_ready_until_it_does() {
+    let standalone = Standalone::start_with(HOOKS, &[("cam.yaml", &pushed("cam", ""))]);
+    standalone.wait_ready("live/cam");
+    let worker = standalone.worker_pid();
+    fault(&standalone, "{\"kind\": \"deafen\"}");
+    wait_failing(&standalone, "rtmp");
+    for listener in ["private", "http"] {
+        let failing = standalone.metric("penstock_canary_failing", &[&format!("listener=\"{listener}\"")]);
+        assert_eq!(failing, Ok(0.0), "{listener}");
+    }
+    fault(&standalone, "{\"kind\": \"undeafen\"}");
+    wait_passing(&standalone);
+    let _source = Source::start(standalone.rtmp, "live/cam");
+    standalone.wait_live("live/cam");
+    assert_eq!(standalone.worker_pid(), worker, "nothing was restarted for it:\n{}", standalone.log());
+}
+
 #[test]
 fn without_the_flag_there_are_no_hooks() {
     let standalone = Standalone::start(&[]);
@@ -146,4 +218,7 @@ fn sixteen_burners_and_a_stopped_process_abort_nothing() {
     }
     assert_eq!(standalone.worker_pid(), worker, "the worker was replaced:\n{}", standalone.log());
     assert!(census::runs(parent));
+    // Media was late at times, and so was all else: that is no media path that is dead.
+    let log = standalone.log();
+    assert!(!log.contains("a canary fails"), "a canary failed for want of CPU:\n{log}");
 }

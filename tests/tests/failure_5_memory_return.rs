@@ -19,7 +19,7 @@ fn churn_of_viewers_leaves_memory_and_budget_as_they_were() {
     let standalone = Standalone::start(&[("cam.yaml", &pushed("cam", "  publish: {resumeWindow: 1s}\n"))]);
     standalone.wait_ready("live/cam");
     let worker = standalone.worker_pid();
-    let descriptors = census::descriptors(worker);
+    let descriptors = standalone.descriptors_at_rest();
     let source = Source::start(standalone.rtmp, "live/cam");
     standalone.wait_live("live/cam");
     let (mut after_first, mut last) = (None, 0);

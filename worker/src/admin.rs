@@ -16,8 +16,9 @@ use media::budget::Budget;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
+use crate::canary::Board;
 use crate::control::Status;
 use crate::convert::canonical;
 use crate::counters::Counters;
@@ -51,7 +52,11 @@ pub struct Admin {
     pub status: Arc<Status>,
     /// The process's media bytes.
     pub budget: Budget,
-    /// False while a thread is stuck.
+    /// What canaries came to.
+    pub board: Arc<Board>,
+    /// Front's: whether it accepts nobody at the public listener of RTMP (`test_hooks`).
+    pub deaf: watch::Sender<bool>,
+    /// False while a thread is stuck or a canary fails.
     pub ready: Arc<AtomicBool>,
     /// Whether things may be broken on purpose.
     pub test_hooks: bool,
@@ -246,7 +251,13 @@ async fn healthz(State(admin): State<Admin>) -> Response {
         .collect();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let sessions = admin.status.sessions.value();
-    let body = json!({ "ready": ready, "bootId": &*admin.boot_id, "operatorSessions": sessions, "threads": threads });
+    let body = json!({
+        "ready": ready,
+        "bootId": &*admin.boot_id,
+        "operatorSessions": sessions,
+        "threads": threads,
+        "canary": admin.board.page(),
+    });
     (status, Json(body)).into_response()
 }
 
@@ -261,13 +272,19 @@ struct Breakage {
     shard: Option<usize>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 enum BreakageKind {
     Block,
     Spin,
     Panic,
     PanicSession,
+    /// The shard writes nothing to viewers, and does again.
+    Mute,
+    Unmute,
+    /// Front accepts nobody at the public listener of RTMP, and does again.
+    Deafen,
+    Undeafen,
 }
 
 async fn fault(State(admin): State<Admin>, body: Bytes) -> Response {
@@ -282,6 +299,12 @@ async fn fault(State(admin): State<Admin>, body: Bytes) -> Response {
         (BreakageKind::Block, _) => Fault::Block,
         (BreakageKind::Spin, _) => Fault::Spin,
         (BreakageKind::Panic, _) => Fault::Panic,
+        (kind @ (BreakageKind::Deafen | BreakageKind::Undeafen), _) => {
+            admin.deaf.send_replace(kind == BreakageKind::Deafen);
+            return StatusCode::ACCEPTED.into_response();
+        }
+        (BreakageKind::Mute, _) => Fault::Mute(true),
+        (BreakageKind::Unmute, _) => Fault::Mute(false),
         (BreakageKind::PanicSession, Some(path)) => Fault::PanicSession(path),
         (BreakageKind::PanicSession, None) => {
             return (StatusCode::BAD_REQUEST, "path: which stream's session is to panic").into_response();

@@ -204,9 +204,9 @@ impl Egress {
             bytes_out: 0,
             skips: 0,
         });
-        self.hub.counters.viewers.set(viewers.len() as u64);
         drop(viewers);
         stream.borrow_mut().viewers.push(key);
+        self.count_viewers();
         // Its turn comes like that of any other: it begins, if it can, and its reading side is armed.
         self.ready.put(key);
     }
@@ -296,8 +296,8 @@ impl Egress {
         drop(rounds);
         drop(viewers);
         drop(state);
-        self.hub.counters.sends.add(written.sends);
-        self.hub.counters.bytes_out.add(written.bytes);
+        stream.counters().sends.add(written.sends);
+        stream.counters().bytes_out.add(written.bytes);
         gone.into_iter().for_each(|key| self.remove(key));
         (from > 0).then_some(from)
     }
@@ -311,6 +311,9 @@ impl Egress {
         rounds: &mut [Option<Round<'a>>; 2],
         written: &mut Written,
     ) -> Fate {
+        if self.hub.mute.get() {
+            return Fate::Stays;
+        }
         let ring = state.stream.ring();
         let form = viewer.form;
         for _ in 0..WRITES_PER_VIEWER {
@@ -389,12 +392,12 @@ impl Egress {
     fn skip(&self, viewer: &mut Viewer, state: &State) {
         match state.assignment.play.slow_viewer {
             SlowViewer::SkipToKeyframe => {
-                self.hub.counters.drop_one(DropReason::ViewerSkipped);
+                viewer.stream.counters().drop_one(DropReason::ViewerSkipped);
                 viewer.skips += 1;
                 self.go_on(viewer, state);
             }
             SlowViewer::Disconnect => {
-                self.hub.counters.drop_one(DropReason::ViewerSlow);
+                viewer.stream.counters().drop_one(DropReason::ViewerSlow);
                 self.end(viewer, PlayEnd::TooSlow, "too slow for this stream");
             }
         }
@@ -527,8 +530,8 @@ impl Egress {
         if fate == Fate::Stays && viewer.blocked.is_none() {
             let mut written = Written::default();
             fate = self.write(viewer, key, &state, &mut [None, None], &mut written);
-            self.hub.counters.sends.add(written.sends);
-            self.hub.counters.bytes_out.add(written.bytes);
+            stream.counters().sends.add(written.sends);
+            stream.counters().bytes_out.add(written.bytes);
         }
         drop((state, viewers));
         if fate == Fate::Gone {
@@ -605,7 +608,7 @@ impl Egress {
             Ok(()) => Fate::Stays,
             Err(error) => {
                 tracing::debug!(remote = %viewer.remote, %error, "viewer ended");
-                self.hub.counters.drop_one(DropReason::Protocol);
+                viewer.stream.counters().drop_one(DropReason::Protocol);
                 Fate::Gone
             }
         }
@@ -613,7 +616,7 @@ impl Egress {
 
     /// Ends what has waited too long.
     fn sweep(&self, now: Duration, viewers_too: bool) {
-        for stream in self.hub.streams() {
+        for stream in self.hub.all_streams() {
             stream.timeout(now);
         }
         self.hub.send_waiting_reports();
@@ -627,7 +630,7 @@ impl Egress {
         let mut gone = vec![];
         for (key, viewer) in viewers.iter_mut() {
             if viewer.blocked.is_some_and(|since| since + STUCK_MAX <= now) {
-                self.hub.counters.drop_one(DropReason::ViewerSlow);
+                viewer.stream.counters().drop_one(DropReason::ViewerSlow);
                 gone.push(key);
                 continue;
             }
@@ -646,8 +649,10 @@ impl Egress {
         }
         drop(viewers);
         gone.into_iter().for_each(|key| self.remove(key));
+        let canaries = self.hub.canary_viewers();
         let mut viewers = self.viewers.borrow_mut();
-        if viewers.is_empty() && viewers.capacity() > 0 {
+        // What a canary has may be at the end of the table; it is renewed, and then takes the first place.
+        if viewers.len() <= canaries && viewers.capacity() > 4 * canaries {
             viewers.shrink_to_fit();
         }
     }
@@ -660,10 +665,15 @@ impl Egress {
         state.stream.trim(needed.unwrap_or(u64::MAX));
     }
 
+    fn count_viewers(&self) {
+        let users = self.len().saturating_sub(self.hub.canary_viewers());
+        self.hub.counters.viewers.set(users as u64);
+    }
+
     fn remove(&self, key: usize) {
         let mut viewers = self.viewers.borrow_mut();
         let Some(viewer) = viewers.try_remove(key) else { return };
-        self.hub.counters.viewers.set(viewers.len() as u64);
+        drop(viewers);
         let mut state = viewer.stream.borrow_mut();
         if let Some(at) = state.viewers.iter().position(|&listed| listed == key) {
             state.viewers.swap_remove(at);
@@ -673,6 +683,8 @@ impl Egress {
             let end = state.stream.ring().end();
             state.stream.trim(end);
         }
+        drop(state);
+        self.count_viewers();
         // Last words first, then the end of the stream: a close alone may overtake them.
         let _ = socket2::SockRef::from(&viewer.socket).shutdown(std::net::Shutdown::Write);
     }

@@ -17,8 +17,10 @@ use media::policy::{Access, Denied, TokenDigest};
 use media::rtmp::{self, PlayRefusal, PublishRefusal, Session};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::{JoinSet, LocalSet};
 
+use crate::canary::Cage;
 use crate::clock::Clock;
 use crate::connection::{Arrival, Wants};
 use crate::counters::{Counters, DropReason};
@@ -38,6 +40,10 @@ pub struct Config {
     pub rtmp: std::net::TcpListener,
     /// Where HTTP is spoken; from [`bind`].
     pub http: std::net::TcpListener,
+    /// Where RTMP is spoken with canaries alone, on loopback; from [`bind`].
+    pub private: std::net::TcpListener,
+    /// Who is a canary, and what it may have.
+    pub cage: Cage,
     /// Which paths there are.
     pub directory: Arc<Directory>,
     /// Who takes the connections.
@@ -53,6 +59,8 @@ pub struct FrontHandle {
     pub pulse: Arc<Pulse>,
     /// What it counts.
     pub counters: Arc<Counters>,
+    /// `--test-hooks`: as long as it is true, nobody is accepted at the public listener of RTMP.
+    pub deaf: watch::Sender<bool>,
     /// Ends when the process does.
     pub thread: JoinHandle<()>,
 }
@@ -76,22 +84,27 @@ pub fn spawn(config: Config) -> io::Result<FrontHandle> {
     let counters = Arc::new(Counters::default());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let (beat, counts) = (pulse.clone(), counters.clone());
+    let (deaf, is_deaf) = watch::channel(false);
     let thread = std::thread::Builder::new().name("front".into()).spawn(move || {
         let _ended = EndedOnDrop(beat.clone());
         runtime.block_on(LocalSet::new().run_until(async move {
-            let Config { rtmp, http, directory, shards, clock } = config;
+            let Config { rtmp, http, private, cage, directory, shards, clock } = config;
             let front =
-                Rc::new(Front { directory, shards, clock, counters: counts, open: RefCell::default() });
+                Rc::new(Front { directory, cage, shards, clock, counters: counts, open: RefCell::default() });
             let mut tasks = JoinSet::new();
             tasks.spawn_local(beat.beat());
-            let listeners =
-                TcpListener::from_std(rtmp).and_then(|rtmp| Ok((rtmp, TcpListener::from_std(http)?)));
-            let (rtmp, http) = match listeners {
-                Ok(listeners) => listeners,
-                Err(error) => return tracing::error!(%error, "the public listeners can't be watched"),
-            };
-            tasks.spawn_local(accept(front.clone(), rtmp, Spoken::Rtmp));
-            tasks.spawn_local(accept(front, http, Spoken::Http));
+            let listeners = [
+                (rtmp, Door { spoken: Spoken::Rtmp, admits: Admits::All, deaf: Some(is_deaf) }),
+                (http, Door { spoken: Spoken::Http, admits: Admits::All, deaf: None }),
+                (private, Door { spoken: Spoken::Rtmp, admits: Admits::Canaries, deaf: None }),
+            ];
+            for (listener, door) in listeners {
+                match TcpListener::from_std(listener) {
+                    Ok(listener) => tasks.spawn_local(accept(front.clone(), listener, door)),
+                    Err(error) => return tracing::error!(%error, "the listeners can't be watched"),
+                };
+            }
+            drop(front);
             // None of them ends by itself.
             if let Some(Err(error)) = tasks.join_next().await
                 && let Ok(panic) = error.try_into_panic()
@@ -100,7 +113,7 @@ pub fn spawn(config: Config) -> io::Result<FrontHandle> {
             }
         }));
     })?;
-    Ok(FrontHandle { pulse, counters, thread })
+    Ok(FrontHandle { pulse, counters, deaf, thread })
 }
 
 struct EndedOnDrop(Arc<Pulse>);
@@ -114,6 +127,7 @@ impl Drop for EndedOnDrop {
 /// What all connections of front share.
 struct Front {
     directory: Arc<Directory>,
+    cage: Cage,
     shards: Vec<ShardHandle>,
     clock: Clock,
     counters: Arc<Counters>,
@@ -130,7 +144,23 @@ struct Open {
 /// A place among the open connections, given back on drop.
 struct Seat {
     front: Rc<Front>,
-    address: IpAddr,
+    whose: Whose,
+}
+
+/// Who sits there.
+#[derive(Clone, Copy, Debug)]
+enum Whose {
+    /// Somebody who is counted under this address.
+    Users(IpAddr),
+    /// A canary: it takes nobody's place.
+    Canarys,
+}
+
+/// How a listener is served.
+struct Door {
+    spoken: Spoken,
+    admits: Admits,
+    deaf: Option<watch::Receiver<bool>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -139,16 +169,35 @@ enum Spoken {
     Http,
 }
 
-async fn accept(front: Rc<Front>, listener: TcpListener, spoken: Spoken) {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Admits {
+    All,
+    Canaries,
+}
+
+async fn accept(front: Rc<Front>, listener: TcpListener, door: Door) {
+    let Door { spoken, admits, mut deaf } = door;
     let mut connections = JoinSet::new();
     loop {
+        if let Some(deaf) = &mut deaf {
+            // Who could change it is gone only with the process.
+            let _ = deaf.wait_for(|deaf| !deaf).await;
+        }
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((socket, remote)) => {
-                    front.counters.accepted.add(1);
-                    let Some(seat) = Seat::take(&front, remote.ip()) else {
-                        front.counters.drop_one(DropReason::ConnectionLimit);
+                    let seat = if front.cage.is_ours(remote) {
+                        Seat { front: front.clone(), whose: Whose::Canarys }
+                    } else if admits == Admits::Canaries {
+                        // Any process of the node may try.
                         continue;
+                    } else {
+                        front.counters.accepted.add(1);
+                        let Some(seat) = Seat::take(&front, remote.ip()) else {
+                            front.counters.drop_one(DropReason::ConnectionLimit);
+                            continue;
+                        };
+                        seat
                     };
                     // A Nagle wait for each step of a handshake would be 40 ms.
                     let _ = socket.set_nodelay(true);
@@ -187,20 +236,20 @@ async fn listen_rtmp(seat: Seat, socket: TcpStream, remote: SocketAddr) {
                 rtmp::Error::StartDeadline(_) => DropReason::Deadline,
                 _ => DropReason::Protocol,
             };
-            front.counters.drop_one(reason);
+            seat.counters().drop_one(reason);
             tracing::debug!(%remote, %error, "RTMP peer ended");
             return last_words(&socket, &mut session).await;
         }
     };
     let token = request.token.as_ref().map(|token| digest_of(token.as_bytes()));
-    let decided = front.decide(&request.path, remote, token, |entry| match publishes {
+    let decided = front.decide(&seat, &request.path, remote, token, |entry| match publishes {
         true => (entry.publish.rtmp, &entry.publish.access, "this stream is not published over RTMP"),
         false => (entry.play.rtmp, &entry.play.access, "this stream is not played over RTMP"),
     });
     match decided.await {
         Ok(entry) => {
             let wants = if publishes { Wants::PublishRtmp(session) } else { Wants::PlayRtmp(session) };
-            front.hand_over(socket, remote, &request.path, entry, wants);
+            front.hand_over(&seat, socket, remote, &request.path, entry, wants);
         }
         Err(no) => {
             // Anybody can ask for anything: not a line a peer in the usual log, and never the path, which may be a key.
@@ -246,12 +295,12 @@ async fn listen_http(seat: Seat, socket: TcpStream, remote: SocketAddr) {
     let answer = match ask_http(&front, &socket).await {
         Some(Asked::Flv { path, token, head_only }) => {
             let token = token.map(|token| digest_of(token.as_bytes()));
-            let decided = front.decide(&path, remote, token, |entry| {
+            let decided = front.decide(&seat, &path, remote, token, |entry| {
                 (entry.play.http_flv, &entry.play.access, "this stream is not played over HTTP-FLV")
             });
             match decided.await {
                 Ok(_) if head_only => http::answer(Status::Ok, ""),
-                Ok(entry) => return front.hand_over(socket, remote, &path, entry, Wants::PlayFlv),
+                Ok(entry) => return front.hand_over(&seat, socket, remote, &path, entry, Wants::PlayFlv),
                 Err(no) => {
                     tracing::debug!(%remote, why = no.why(), "refused");
                     http::answer(no.status(), &no.why())
@@ -260,11 +309,11 @@ async fn listen_http(seat: Seat, socket: TcpStream, remote: SocketAddr) {
         }
         Some(Asked::Preflight) => http::answer(Status::NoContent, ""),
         Some(Asked::Refused(status)) => {
-            front.counters.drop_one(DropReason::Protocol);
+            seat.counters().drop_one(DropReason::Protocol);
             http::answer(status, refusal_words(status))
         }
         Some(Asked::Incomplete) => {
-            front.counters.drop_one(DropReason::Deadline);
+            seat.counters().drop_one(DropReason::Deadline);
             http::answer(Status::RequestTimeout, "the request's head did not come in time")
         }
         None => return,
@@ -409,11 +458,16 @@ impl Front {
     /// Looks a path up and checks who asks. `rule` names what of the entry holds for the request.
     async fn decide(
         &self,
+        seat: &Seat,
         path: &str,
         remote: SocketAddr,
         token: Option<TokenDigest>,
         rule: impl Fn(&Entry) -> (bool, &Access, &'static str),
     ) -> Result<Arc<Entry>, No> {
+        match seat.whose {
+            Whose::Canarys => return self.cage.entry(path).ok_or(No::Undeclared),
+            Whose::Users(_) => {}
+        }
         let entry = match self.directory.lookup(path) {
             Lookup::Declared(entry) => entry,
             Lookup::Undeclared => return Err(No::Undeclared),
@@ -443,7 +497,15 @@ impl Front {
     }
 
     /// Gives a connection to the shard of its path.
-    fn hand_over(&self, socket: TcpStream, remote: SocketAddr, path: &str, entry: Arc<Entry>, wants: Wants) {
+    fn hand_over(
+        &self,
+        seat: &Seat,
+        socket: TcpStream,
+        remote: SocketAddr,
+        path: &str,
+        entry: Arc<Entry>,
+        wants: Wants,
+    ) {
         let shard = &self.shards[shard_of(path, self.shards.len())];
         let socket = match socket.into_std() {
             Ok(socket) => socket,
@@ -453,7 +515,7 @@ impl Front {
         };
         let arrival = Arrival { socket, remote, path: path.into(), entry, wants };
         if shard.arrivals.try_send(arrival).is_err() {
-            self.counters.drop_one(DropReason::ShardBusy);
+            seat.counters().drop_one(DropReason::ShardBusy);
             tracing::warn!(%remote, shard = shard.index, "the shard takes no connections");
         }
     }
@@ -469,18 +531,27 @@ impl Seat {
         }
         open.total += 1;
         open.by_address.insert(address, here + 1);
-        Some(Seat { front: front.clone(), address })
+        Some(Seat { front: front.clone(), whose: Whose::Users(address) })
+    }
+
+    /// Where is counted what becomes of who sits here.
+    fn counters(&self) -> &Counters {
+        match self.whose {
+            Whose::Users(_) => &self.front.counters,
+            Whose::Canarys => self.front.cage.counters(),
+        }
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
+        let Whose::Users(address) = self.whose else { return };
         let mut open = self.front.open.borrow_mut();
         open.total -= 1;
-        if let Some(here) = open.by_address.get_mut(&self.address) {
+        if let Some(here) = open.by_address.get_mut(&address) {
             *here -= 1;
             if *here == 0 {
-                open.by_address.remove(&self.address);
+                open.by_address.remove(&address);
             }
         }
     }

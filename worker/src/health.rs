@@ -36,10 +36,12 @@ struct Peer {
 
 /// What is answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Page {
-    /// False: the status is 503.
+pub struct Answers {
+    /// False: the status of `/healthz` is 503.
     pub ready: bool,
-    /// JSON.
+    /// False: that of `/livez` is.
+    pub alive: bool,
+    /// JSON, of both.
     pub body: String,
 }
 
@@ -59,7 +61,7 @@ impl HealthPort {
     }
 
     /// Answers whoever asks, until `until` and no longer, however many ask.
-    pub fn serve(&mut self, until: Instant, page: impl Fn() -> Page) {
+    pub fn serve(&mut self, until: Instant, page: impl Fn() -> Answers) {
         loop {
             let now = Instant::now();
             let Some(left) = until.checked_duration_since(now).filter(|left| !left.is_zero()) else { return };
@@ -109,7 +111,7 @@ enum Peered {
 }
 
 impl Peer {
-    fn serve(&mut self, page: impl Fn() -> Page) -> Peered {
+    fn serve(&mut self, page: impl Fn() -> Answers) -> Peered {
         let mut buffer = [0; 512];
         loop {
             match self.socket.read(&mut buffer) {
@@ -122,8 +124,17 @@ impl Peer {
             let answer = match parse_health(&self.request) {
                 HealthAsked::Incomplete => continue,
                 HealthAsked::Refused => return Peered::Done,
-                HealthAsked::Health => answer(Some(page())),
-                HealthAsked::Else => answer(None),
+                HealthAsked::Health => {
+                    let Answers { ready, alive: _, body } = page();
+                    answer(if ready { OK } else { UNAVAILABLE }, &body)
+                }
+                HealthAsked::Life => {
+                    let Answers { ready: _, alive, body } = page();
+                    answer(if alive { OK } else { UNAVAILABLE }, &body)
+                }
+                HealthAsked::Else => {
+                    answer("404 Not Found", "{\"error\":\"only /healthz and /livez are served here\"}")
+                }
             };
             // It fits the empty send buffer of a new connection; a peer that doesn't take it is not waited for.
             drop(self.socket.write_all(answer.as_bytes()));
@@ -133,12 +144,10 @@ impl Peer {
     }
 }
 
-fn answer(page: Option<Page>) -> String {
-    let (status, body) = match page {
-        Some(Page { ready: true, body }) => ("200 OK", body),
-        Some(Page { ready: false, body }) => ("503 Service Unavailable", body),
-        None => ("404 Not Found", String::from("{\"error\":\"only /healthz is served here\"}")),
-    };
+const OK: &str = "200 OK";
+const UNAVAILABLE: &str = "503 Service Unavailable";
+
+fn answer(status: &str, body: &str) -> String {
     let length = body.len();
     format!(
         "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"

@@ -22,6 +22,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::assignment::{Assignment, StreamRef};
+use crate::canary::Cage;
 use crate::clock::Clock;
 use crate::counters::{Counters, DropReason};
 use crate::pulse::Pulse;
@@ -41,6 +42,10 @@ pub(crate) struct Hub {
     /// Wakes the egress loop.
     pub(crate) wake: Arc<Notify>,
     streams: RefCell<BTreeMap<Arc<str>, HubStream>>,
+    /// Aside from the users' streams: nobody counts, lists or moves them.
+    canaries: RefCell<Vec<HubStream>>,
+    /// `--test-hooks`: nothing is written to viewers.
+    pub(crate) mute: std::cell::Cell<bool>,
     due: RefCell<VecDeque<HubStream>>,
     timers: RefCell<BinaryHeap<Timer>>,
     reports: Reports,
@@ -56,6 +61,16 @@ pub struct HubStream {
 struct Cell {
     hub: Rc<Hub>,
     state: RefCell<State>,
+    counters: Arc<Counters>,
+    whose: Whose,
+}
+
+/// Whose media a stream is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    Users,
+    /// Of it nothing is logged or reported.
+    Canarys,
 }
 
 /// What a shard keeps of a stream.
@@ -154,8 +169,10 @@ impl HubStream {
         let lost = watch::Sender::new(None);
         let receiver = lost.subscribe();
         state.publisher = Some(Slot { token, info, lost });
-        hub.report_publisher(&state, None);
-        tracing::info!(stream = %state.assignment, epoch = state.assignment.stream.epoch, %remote, protocol, "publisher came");
+        self.report_publisher(&state, None);
+        if self.is_users() {
+            tracing::info!(stream = %state.assignment, epoch = state.assignment.stream.epoch, %remote, protocol, "publisher came");
+        }
         Ok(Publisher { stream: self.clone(), token, lost: receiver })
     }
 
@@ -164,7 +181,23 @@ impl HubStream {
     }
 
     pub(crate) fn counters(&self) -> &Counters {
-        &self.cell.hub.counters
+        &self.cell.counters
+    }
+
+    fn is_users(&self) -> bool {
+        self.cell.whose == Whose::Users
+    }
+
+    fn report(&self, report: ShardReport) {
+        if self.is_users() {
+            self.cell.hub.report(report);
+        }
+    }
+
+    fn report_publisher(&self, state: &State, reason: Option<EndReason>) {
+        let publisher = state.publisher.as_ref().map(|slot| slot.info.clone());
+        let stream = state.assignment.stream.clone();
+        self.report(ShardReport::Publisher { stream, publisher, reason });
     }
 
     pub(crate) fn borrow(&self) -> std::cell::Ref<'_, State> {
@@ -195,7 +228,6 @@ impl HubStream {
 
     /// Acts on what happened in the stream.
     fn settle(&self, state: &mut State) {
-        let hub = &self.cell.hub;
         while let Some(event) = state.stream.poll_event() {
             match event {
                 Event::Ended(token, reason) => {
@@ -209,14 +241,16 @@ impl HubStream {
                 }
                 Event::Live(live) => {
                     let stream = state.assignment.stream.clone();
-                    tracing::info!(stream = %state.assignment, epoch = stream.epoch, live, "media");
-                    hub.reports.send(&hub.counters, ShardReport::Media { stream, live });
+                    if self.is_users() {
+                        tracing::info!(stream = %state.assignment, epoch = stream.epoch, live, "media");
+                    }
+                    self.report(ShardReport::Media { stream, live });
                 }
                 Event::Tracks => {
                     let codecs = state.stream.tracks().names();
                     if let Some(slot) = state.publisher.as_mut().filter(|slot| slot.info.codecs != codecs) {
                         slot.info.codecs = codecs;
-                        hub.report_publisher(state, None);
+                        self.report_publisher(state, None);
                     }
                 }
                 Event::Over => {
@@ -228,11 +262,13 @@ impl HubStream {
     }
 
     fn say_publisher_ended(&self, state: &State, slot: &Slot, reason: EndReason) {
-        tracing::info!(
-            stream = %state.assignment, epoch = state.assignment.stream.epoch,
-            remote = %slot.info.remote, reason = reason.as_str(), "publisher ended"
-        );
-        self.cell.hub.report_publisher(state, Some(reason));
+        if self.is_users() {
+            tracing::info!(
+                stream = %state.assignment, epoch = state.assignment.stream.epoch,
+                remote = %slot.info.remote, reason = reason.as_str(), "publisher ended"
+            );
+        }
+        self.report_publisher(state, Some(reason));
     }
 
     /// Plans the write of what was pushed: cost is per send, so a frame waits for its merge window.
@@ -268,7 +304,8 @@ impl Publisher {
         let pushed = state.stream.push(self.token, frame, now).map_err(|_| self.why_ended())?;
         state.frames_in += 1;
         state.bytes_in += length;
-        hub.counters.frames_in.add(1);
+        let counters = self.stream.counters();
+        counters.frames_in.add(1);
         match pushed {
             Pushed::Taken { picture, start } => {
                 if start && state.viewers.is_empty() {
@@ -282,9 +319,9 @@ impl Publisher {
                 }
             }
             Pushed::Known => {}
-            Pushed::Undecodable => hub.counters.drop_one(DropReason::Undecodable),
-            Pushed::Refused(Unpackable::Budget) => hub.counters.drop_one(DropReason::Budget),
-            Pushed::Refused(Unpackable::TooLong(_)) => hub.counters.drop_one(DropReason::FrameTooLong),
+            Pushed::Undecodable => counters.drop_one(DropReason::Undecodable),
+            Pushed::Refused(Unpackable::Budget) => counters.drop_one(DropReason::Budget),
+            Pushed::Refused(Unpackable::TooLong(_)) => counters.drop_one(DropReason::FrameTooLong),
         }
         self.stream.settle(&mut state);
         Ok(())
@@ -293,7 +330,7 @@ impl Publisher {
     /// Bytes were heard of the publisher, whether they hold media or not.
     pub fn heard(&self, bytes: usize) {
         let hub = &self.stream.cell.hub;
-        hub.counters.bytes_in.add(bytes as u64);
+        self.stream.counters().bytes_in.add(bytes as u64);
         let mut state = self.stream.cell.state.borrow_mut();
         state.stream.heard(self.token, hub.clock.now());
         if std::mem::take(&mut state.panics) {
@@ -307,7 +344,7 @@ impl Publisher {
         let token = self.token;
         if let Some(slot) = state.publisher.as_mut().filter(|slot| slot.token == token) {
             slot.info.remote = remote;
-            self.stream.cell.hub.report_publisher(&state, None);
+            self.stream.report_publisher(&state, None);
         }
     }
 
@@ -376,20 +413,43 @@ impl Hub {
             budget,
             wake: Arc::new(Notify::new()),
             streams: RefCell::default(),
+            canaries: RefCell::default(),
+            mute: std::cell::Cell::new(false),
             due: RefCell::default(),
             timers: RefCell::default(),
             reports: Reports { sender: reports, waiting: RefCell::default() },
         })
     }
 
-    /// The stream of a path, if it is assigned here.
-    pub(crate) fn stream(&self, path: &str) -> Option<HubStream> {
-        self.streams.borrow().get(path).cloned()
+    /// Publishes the canaries' streams here, for as long as the process runs.
+    pub(crate) fn take_canaries(self: &Rc<Self>, cage: &Cage, shard: usize) {
+        let keep = |assignment| {
+            let (budget, counters) = (cage.budget().clone(), cage.counters().clone());
+            HubStream::new(self, assignment, budget, counters, Whose::Canarys)
+        };
+        *self.canaries.borrow_mut() = cage.streams(shard).into_iter().map(keep).collect();
     }
 
-    /// All streams, by path.
+    /// The stream of a path, if it is assigned here. Front lets nobody but canaries ask for a canary's.
+    pub(crate) fn stream(&self, path: &str) -> Option<HubStream> {
+        let canaries = self.canaries.borrow();
+        let canary = canaries.iter().find(|canary| *canary.borrow().assignment.path == *path);
+        canary.or(self.streams.borrow().get(path)).cloned()
+    }
+
+    /// The users' streams, by path.
     pub(crate) fn streams(&self) -> Vec<HubStream> {
         self.streams.borrow().values().cloned().collect()
+    }
+
+    /// These and the canaries'.
+    pub(crate) fn all_streams(&self) -> Vec<HubStream> {
+        self.streams.borrow().values().chain(&*self.canaries.borrow()).cloned().collect()
+    }
+
+    /// How many viewers are the canaries'.
+    pub(crate) fn canary_viewers(&self) -> usize {
+        self.canaries.borrow().iter().map(|canary| canary.borrow().viewers.len()).sum()
     }
 
     /// Publishes a stream here, or changes one that is.
@@ -409,7 +469,8 @@ impl Hub {
                     let stream = other.stream();
                     self.revoke(&stream, EndReason::Revoked).await;
                 }
-                let stream = HubStream::new(self, assignment.clone());
+                let (budget, counters) = (self.budget.clone(), self.counters.clone());
+                let stream = HubStream::new(self, assignment.clone(), budget, counters, Whose::Users);
                 self.streams.borrow_mut().insert(assignment.path.clone(), stream.clone());
                 stream
             }
@@ -446,7 +507,7 @@ impl Hub {
 
     /// Ends all sessions; the streams stay assigned but take nobody any more.
     pub(crate) async fn drain(&self) {
-        for stream in self.streams() {
+        for stream in self.all_streams() {
             stream.stop(EndReason::Drained).await;
         }
     }
@@ -497,12 +558,6 @@ impl Hub {
         }
     }
 
-    fn report_publisher(&self, state: &State, reason: Option<EndReason>) {
-        let publisher = state.publisher.as_ref().map(|slot| slot.info.clone());
-        let stream = state.assignment.stream.clone();
-        self.reports.send(&self.counters, ShardReport::Publisher { stream, publisher, reason });
-    }
-
     fn count_streams(&self) {
         let streams = self.streams.borrow().len();
         self.counters.streams.set(streams as u64);
@@ -511,13 +566,19 @@ impl Hub {
 }
 
 impl HubStream {
-    fn new(hub: &Rc<Hub>, assignment: Arc<Assignment>) -> Self {
+    fn new(
+        hub: &Rc<Hub>,
+        assignment: Arc<Assignment>,
+        budget: Budget,
+        counters: Arc<Counters>,
+        whose: Whose,
+    ) -> Self {
         let stream = Stream::new(
             assignment.publish.clone(),
             assignment.created_unix_ms,
             hub.clock.unix_ms(),
             hub.clock.now(),
-            hub.budget.clone(),
+            budget,
         );
         let state = State {
             assignment,
@@ -531,7 +592,7 @@ impl HubStream {
             stopped: None,
             panics: false,
         };
-        HubStream { cell: Rc::new(Cell { hub: hub.clone(), state: RefCell::new(state) }) }
+        HubStream { cell: Rc::new(Cell { hub: hub.clone(), state: RefCell::new(state), counters, whose }) }
     }
 
     /// Takes another assignment of the same stream: viewers and ring stay. Ports that were replaced are closed.
@@ -546,11 +607,11 @@ impl HubStream {
         state.assignment = assignment;
         state.stopped = None;
         if is_new_epoch {
-            self.cell.hub.report(ShardReport::Closed(former));
+            self.report(ShardReport::Closed(former));
             // The operator knows nothing yet of this epoch.
-            self.cell.hub.report_publisher(&state, None);
+            self.report_publisher(&state, None);
             let (stream, live) = (state.assignment.stream.clone(), state.stream.live());
-            self.cell.hub.report(ShardReport::Media { stream, live });
+            self.report(ShardReport::Media { stream, live });
         }
     }
 

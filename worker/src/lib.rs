@@ -5,6 +5,7 @@ use std::process::ExitCode;
 pub mod admin;
 pub mod args;
 pub mod assignment;
+pub mod canary;
 pub mod clock;
 pub mod connection;
 pub mod control;

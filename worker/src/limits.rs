@@ -100,3 +100,46 @@ pub const PAGE_HEAD_BYTES: usize = 16 * 1024;
 
 /// From an accept that failed to the next: out of descriptors, trying at once would spin.
 pub const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+
+/// From one round of a canary to the next (design §5).
+pub const CANARY_EACH: Duration = Duration::from_secs(1);
+
+/// A picture's way through sessions that are there: three wakes of threads, of up to `CANARY_TICK_MAX` each where a machine is as slow as
+/// one that still counts, and as much again. Seen are 0.2 ms.
+pub const CANARY_ECHO_MAX: Duration = Duration::from_secs(2);
+
+/// From connecting to the first picture: twenty wakes of front, shard and canary, of 150 ms each. Seen are 2 ms.
+pub const CANARY_OPEN_MAX: Duration = Duration::from_secs(3);
+
+/// Rounds missed in a row until a canary fails. One may meet a hiccup of anything; three take 9 s at most, so with the second up to the
+/// first of them a media path that is dead is known within 10 s, and those of a public listener within 12 s.
+pub const CANARY_MISSES_MAX: u32 = 3;
+
+/// A missed round counts where no tick of front or a shard was later than this: two were left out, which a machine with a CPU to give
+/// doesn't.
+pub const CANARY_TICK_MAX: Duration = Duration::from_millis(300);
+
+/// And where the watchdog, which wakes each 100 ms, was not later than this.
+pub const CANARY_WAKE_MAX: Duration = Duration::from_millis(150);
+
+/// Without the end of a round for this long, the canary's own thread is gone: a round takes 4 s with the wait for it at most.
+pub const CANARY_SILENT_MAX: Duration = Duration::from_secs(10);
+
+/// Rounds after which kept sessions are made anew. Those cost twenty times a picture, so this doubles what a shard's canary costs.
+pub const CANARY_RENEW: u32 = 16;
+
+/// How long a canary's publisher may be silent, and its player wait: longer than a process that is stopped and goes on should be.
+pub const CANARY_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a visited stream keeps its last picture: it is of no use to the next visit.
+pub const CANARY_RESUME: Duration = Duration::from_secs(1);
+
+/// Media of all canaries: two streams a shard, each with the pictures and sounds of two seconds, packed, 2 KiB together: 1 MiB for 256
+/// shards. Four times that, since it is not what is to be found out.
+pub const CANARY_BUDGET_BYTES: u64 = 4 << 20;
+
+/// What a visit by HTTP reads until its picture has come: head, FLV header and two frames are under 1 KiB.
+pub const CANARY_ANSWER_BYTES_MAX: usize = 16 * 1024;
+
+/// Canaries that a health page names, 100 bytes each; witnesses read 64 KiB of a page, of which threads may take 25.
+pub const CANARIES_TOLD_MAX: usize = 8;

@@ -2,7 +2,7 @@
 
 use media::rtp::Dropped;
 use prometheus::core::Collector;
-use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 use tikv_jemalloc_ctl::{epoch, stats};
 
 use crate::admin::Admin;
@@ -18,6 +18,7 @@ pub(crate) fn text(admin: &Admin, snapshots: &[Option<ShardSnapshot>]) -> promet
     page.media(admin)?;
     page.drops(admin)?;
     page.process(admin)?;
+    page.canaries(admin)?;
     page.streams(admin, snapshots)?;
     TextEncoder::new().encode_to_string(&page.registry.gather())
 }
@@ -136,6 +137,28 @@ impl Page {
         )
     }
 
+    fn canaries(&self, admin: &Admin) -> prometheus::Result<()> {
+        const LABELS: [&str; 2] = ["shard", "listener"];
+        let age = "Time since the media of a canary came, or since the start of the process where none has.";
+        let latency = "How long the last media of a canary took: through sessions that are kept on the private listener, from \
+                       connecting to the first picture on a public one.";
+        let failing =
+            "1 where a canary's media has not come several times in a row: the worker is not ready.";
+        let ages = self.seconds("penstock_canary_age_seconds", age, &LABELS)?;
+        let latencies = self.seconds("penstock_canary_latency_seconds", latency, &LABELS)?;
+        let failing = self.gauges("penstock_canary_failing", failing, &LABELS)?;
+        for (canary, last) in admin.board.all() {
+            let shard = canary.shard.to_string();
+            let labels = &[shard.as_str(), canary.listener.as_str()];
+            ages.with_label_values(labels).set(admin.board.age(&last).as_secs_f64());
+            failing.with_label_values(labels).set(admin.board.is_failing(canary).into());
+            if let Some(latency) = last.latency {
+                latencies.with_label_values(labels).set(latency.as_secs_f64());
+            }
+        }
+        Ok(())
+    }
+
     fn streams(&self, admin: &Admin, snapshots: &[Option<ShardSnapshot>]) -> prometheus::Result<()> {
         const LABELS: [&str; 2] = ["namespace", "name"];
         let viewers = self.gauges("penstock_stream_viewers", "Viewers of a stream.", &LABELS)?;
@@ -179,6 +202,10 @@ impl Page {
 
     fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
         self.registered(IntGaugeVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn seconds(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<GaugeVec> {
+        self.registered(GaugeVec::new(Opts::new(name, help), labels)?)
     }
 
     fn counters(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {

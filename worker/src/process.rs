@@ -3,10 +3,11 @@
 //! ```text
 //!  front ── accepts ──→ shard-0 … shard-N      control ⇄ operators, admin
 //!    └────────── pulses ──────────┴──────────────┘ → watchdog, which owns the health port
+//!    canary, which publishes and plays, ── rounds ──→ ┘
 //! ```
 
 use std::io::{self, Read};
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use tokio::task::LocalSet;
 
 use crate::admin::{self, Admin};
 use crate::args::{Args, SESSION_TOKEN_ENV};
+use crate::canary::{self, Board, Cage};
 use crate::clock::Clock;
 use crate::control::operators::{Credentials, Operator, Token};
 use crate::control::{self, Ending, Parts, Status};
@@ -95,15 +97,15 @@ fn start(args: Args) -> Result<ExitCode, StartError> {
     let (clock, budget, directory) =
         (Clock::start(), Budget::new(budget_bytes()), Arc::new(Directory::default()));
     let (reports, reported) = mpsc::channel(REPORTS_MAX);
-    let shards = (0..shard_count(&args))
+    let shard_count = shard_count(&args);
+    let cage = Cage::new(random()?, shard_count, clock.unix_ms());
+    let board = Arc::new(Board::new(clock, shard_count));
+    let shards = (0..shard_count)
         .map(|index| {
-            let config = shard::Config { index, clock, budget: budget.clone(), reports: reports.clone() };
-            shard::spawn(config).map(|(handle, _)| handle)
+            let (budget, reports, cage) = (budget.clone(), reports.clone(), cage.clone());
+            shard::spawn(shard::Config { index, clock, budget, reports, cage }).map(|(handle, _)| handle)
         })
         .collect::<io::Result<Vec<_>>>()?;
-    let (rtmp_port, http_port) = (port_of(&rtmp), port_of(&http));
-    let front = front::Config { rtmp, http, directory: directory.clone(), shards: shards.clone(), clock };
-    let front = front::spawn(front)?;
 
     let health = bound("--health", args.health, HealthPort::bind)?;
     let admin_listener = bound("--admin", args.admin, admin::bind)?;
@@ -112,6 +114,26 @@ fn start(args: Args) -> Result<ExitCode, StartError> {
     let health_port = health.address().map_or(0, |address| address.port());
     let admin_port = port_of(&admin_listener);
     let metrics_port = metrics_listener.as_ref().map(port_of);
+    // Any port, after those that somebody has chosen.
+    let private = front::bind((Ipv4Addr::LOCALHOST, 0).into())?;
+    let (rtmp_port, http_port, private_port) = (port_of(&rtmp), port_of(&http), port_of(&private));
+    let canary = canary::Config {
+        cage: cage.clone(),
+        board: board.clone(),
+        clock,
+        private: private.local_addr()?,
+        rtmp: rtmp.local_addr()?,
+        http: http.local_addr()?,
+    };
+    let front = front::spawn(front::Config {
+        rtmp,
+        http,
+        private,
+        cage,
+        directory: directory.clone(),
+        shards: shards.clone(),
+        clock,
+    })?;
     let boot_id: Arc<str> = boot_id().into();
 
     let (findings, found) = mpsc::channel(FINDINGS_MAX);
@@ -124,10 +146,13 @@ fn start(args: Args) -> Result<ExitCode, StartError> {
         port: health,
         boot_id: boot_id.clone(),
         findings,
+        board: board.clone(),
+        clock,
         ready: ready.clone(),
         ending: ending.clone(),
     }
     .start()?;
+    canary::spawn(canary)?;
 
     let (ports, rtp, status) = (BoundPorts::default(), RtpStats::default(), Arc::new(Status::default()));
     let hello = Hello {
@@ -137,7 +162,7 @@ fn start(args: Args) -> Result<ExitCode, StartError> {
         boot_id: boot_id.to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         addresses: args.advertise.iter().map(IpAddr::to_string).collect(),
-        listener_ports: [rtmp_port, http_port, admin_port, health_port]
+        listener_ports: [rtmp_port, http_port, admin_port, health_port, private_port]
             .into_iter()
             .chain(metrics_port)
             .map(u32::from)
@@ -169,6 +194,8 @@ fn start(args: Args) -> Result<ExitCode, StartError> {
         rtp: rtp.clone(),
         status: status.clone(),
         budget,
+        board,
+        deaf: front.deaf.clone(),
         ready,
         test_hooks: args.test_hooks,
     };
@@ -236,15 +263,25 @@ fn budget_bytes() -> u64 {
     (memory / 2).max(BUDGET_BYTES_MIN)
 }
 
+/// From the kernel.
+fn random() -> io::Result<[u8; 16]> {
+    let mut bytes = [0; 16];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => Ok(bytes),
+        Err(error) => Err(io::Error::other(format!("no random bytes from the kernel: {error}"))),
+    }
+}
+
 /// Random for each start of the process.
 fn boot_id() -> String {
-    let mut bytes = [0; 16];
-    if getrandom::fill(&mut bytes).is_err() {
+    let bytes = random().unwrap_or_else(|_| {
         // No two processes of a node start in the same nanosecond under the same number.
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let mut bytes = [0; 16];
         bytes[..12].copy_from_slice(&now.as_nanos().to_be_bytes()[4..]);
         bytes[12..].copy_from_slice(&std::process::id().to_be_bytes());
-    }
+        bytes
+    });
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

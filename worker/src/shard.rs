@@ -79,6 +79,8 @@ pub enum Fault {
     Panic,
     /// The publisher's session of this path panics at its next bytes.
     PanicSession(String),
+    /// The thread goes on, and writes nothing to viewers until this is lifted.
+    Mute(bool),
 }
 
 /// What a shard reports to control. A full channel makes it merge reports of the same stream and kind: the newest counts.

@@ -1,7 +1,7 @@
 //! The watchdog: a plain thread that owns nothing but the health port, and looks at all others from outside (design §5).
 //!
 //! It takes no lock that another thread may hold for long, logs through a queue that never blocks, and writes its dump
-//! straight to standard error.
+//! straight to standard error. A thread that is stuck may cost the process its life; a canary that fails, no more than its readiness.
 
 pub mod dump;
 pub mod verdict;
@@ -14,8 +14,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use crate::health::{HealthPort, Page};
-use crate::pulse::Pulse;
+use crate::canary::{self, Board};
+use crate::clock::Clock;
+use crate::health::{Answers, HealthPort};
+use crate::pulse::{Pulse, Thread};
 use verdict::{Finding, Judge, SAMPLE_AFTER, Sample, Usage, WAKE};
 
 /// Findings that wait for control; a control that is itself stuck finds the newest state in the pulses.
@@ -32,7 +34,11 @@ pub struct Watchdog {
     pub boot_id: Arc<str>,
     /// What is found, for control to report.
     pub findings: mpsc::Sender<Finding>,
-    /// False while a thread is stuck.
+    /// What the canaries' rounds came to.
+    pub board: Arc<Board>,
+    /// The clock of the board.
+    pub clock: Clock,
+    /// False while a thread is stuck or a canary fails.
     pub ready: Arc<AtomicBool>,
     /// The process was told to end: it is not ready, and its streams are better off elsewhere at once.
     pub ending: Arc<AtomicBool>,
@@ -45,17 +51,22 @@ impl Watchdog {
     }
 
     fn run(mut self) {
-        let (start, mut judge) = (Instant::now(), Judge::default());
+        let (mut judge, mut canaries) = (Judge::default(), canary::verdict::Judge::default());
         loop {
-            let now = Instant::now();
+            let (until, now) = (Instant::now() + WAKE, self.clock.now());
             let samples: Vec<_> = self.pulses.iter().map(|pulse| sample(pulse)).collect();
-            for finding in judge.look(now.duration_since(start), &samples) {
+            for finding in judge.look(now, &samples) {
                 self.act(finding);
             }
-            self.ready.store(judge.all_tick(), Ordering::Relaxed);
-            let ending = &self.ending;
-            self.port.serve(now + WAKE, || {
-                page(&self.boot_id, &self.pulses, &judge, ending.load(Ordering::Relaxed))
+            for finding in canaries.look(now, slowest(&samples), &self.board.rounds()) {
+                self.tell(finding, now);
+            }
+            let all_pass = canaries.all_pass();
+            self.ready.store(judge.all_tick() && all_pass, Ordering::Relaxed);
+            let (ending, board) = (&self.ending, &self.board);
+            self.port.serve(until, || {
+                let state = State { judge: &judge, all_pass, board, ending: ending.load(Ordering::Relaxed) };
+                answers(&self.boot_id, &self.pulses, &state)
             });
         }
     }
@@ -81,6 +92,39 @@ impl Watchdog {
         // Full: control is behind, and what it is told next says the same.
         drop(self.findings.try_send(finding));
     }
+
+    fn tell(&self, finding: canary::verdict::Finding, now: Duration) {
+        use canary::verdict::Finding::{Failing, Recovered};
+        match finding {
+            Failing { canary, since, missing } => {
+                tracing::error!(
+                    shard = canary.shard,
+                    listener = canary.listener.as_str(),
+                    missing = missing.map_or("round", canary::Step::as_str),
+                    since_ms = now.saturating_sub(since).as_millis() as u64,
+                    "a canary fails: media does not pass; the worker is not ready"
+                );
+                self.board.set_failing(canary, Some(since));
+            }
+            Recovered { canary } => {
+                tracing::warn!(
+                    shard = canary.shard,
+                    listener = canary.listener.as_str(),
+                    "a canary's media passes again"
+                );
+                self.board.set_failing(canary, None);
+            }
+        }
+    }
+}
+
+/// The oldest tick of those that media passes through.
+fn slowest(samples: &[Sample]) -> Duration {
+    let carries_media = |sample: &&Sample| match sample.thread {
+        Thread::Front | Thread::Shard(_) => true,
+        Thread::Control => false,
+    };
+    samples.iter().filter(carries_media).map(|sample| sample.tick_age).max().unwrap_or_default()
 }
 
 fn sample(pulse: &Pulse) -> Sample {
@@ -116,8 +160,17 @@ fn parse_usage(stat: &str, schedstat: &str) -> Option<Usage> {
     Some(Usage { run, delay, runnable })
 }
 
-fn page(boot_id: &str, pulses: &[Arc<Pulse>], judge: &Judge, ending: bool) -> Page {
-    let ready = judge.all_tick() && !ending;
+/// What the pages tell.
+struct State<'a> {
+    judge: &'a Judge,
+    all_pass: bool,
+    board: &'a Board,
+    ending: bool,
+}
+
+fn answers(boot_id: &str, pulses: &[Arc<Pulse>], state: &State<'_>) -> Answers {
+    let &State { judge, all_pass, board, ending } = state;
+    let ready = judge.all_tick() && all_pass && !ending;
     let threads: Vec<_> = pulses
         .iter()
         .map(|pulse| {
@@ -129,9 +182,14 @@ fn page(boot_id: &str, pulses: &[Arc<Pulse>], judge: &Judge, ending: bool) -> Pa
             })
         })
         .collect();
-    let body = serde_json::json!({ "ready": ready, "ending": ending, "bootId": boot_id, "threads": threads });
-    let body = body.to_string();
-    Page { ready, body }
+    let body = serde_json::json!({
+        "ready": ready,
+        "ending": ending,
+        "bootId": boot_id,
+        "threads": threads,
+        "canary": board.page(),
+    });
+    Answers { ready, alive: judge.all_tick(), body: body.to_string() }
 }
 
 #[cfg(test)]

@@ -19,10 +19,31 @@ use media::rtmp::{ClientEvent, Role};
 use tests::flv::{self, TagKind};
 use tests::rtmp::Connection;
 use worker::counters::DropReason;
-use worker::shard::{EndReason, Fault, ShardCommand, ShardReport};
+use worker::shard::{EndReason, Fault, ShardCommand, ShardReport, StreamSnapshot};
 
 /// The limit of each wait. What is waited for comes in milliseconds.
 const SOON: Duration = Duration::from_secs(20);
+
+impl Plane {
+    /// Loopback, ports of the kernel's choice, one shard.
+    fn on_loopback() -> Plane {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        Plane::start(1, any, any)
+    }
+
+    /// Waits until a stream is in some state.
+    fn wait_until(&self, path: &str, what: &str, wanted: impl Fn(&StreamSnapshot) -> bool) -> StreamSnapshot {
+        let begin = Instant::now();
+        loop {
+            let snapshot = self.snapshot(path);
+            if wanted(&snapshot) {
+                return snapshot;
+            }
+            assert!(begin.elapsed() < Duration::from_secs(30), "{path} never: {what}; it is {snapshot:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
 
 fn frame(codec: Codec, kind: Kind, dts_ms: i64, payload: impl Into<Bytes>) -> Frame {
     Frame { codec, kind, dts_ms, cts_ms: 0, payload: payload.into() }

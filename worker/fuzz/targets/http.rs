@@ -35,6 +35,7 @@ fn health(data: &[u8]) {
     match asked {
         HealthAsked::Incomplete => assert!(data.len() <= HEALTH_BYTES_MAX),
         HealthAsked::Health => assert!(data.windows(8).any(|window| window == b"/healthz")),
+        HealthAsked::Life => assert!(data.windows(6).any(|window| window == b"/livez")),
         HealthAsked::Else | HealthAsked::Refused => {}
     }
     let before = parse_health(&data[..data.len() / 2]);

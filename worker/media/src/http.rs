@@ -63,8 +63,10 @@ pub enum Status {
 pub enum HealthAsked {
     /// The head isn't whole yet.
     Incomplete,
-    /// `GET` of `/healthz`.
+    /// `GET` of `/healthz`: is it ready?
     Health,
+    /// `GET` of `/livez`: would a restart be of use?
+    Life,
     /// Something that is not served there.
     Else,
     /// More than [`HEALTH_BYTES_MAX`], or no HTTP/1: it is not answered.
@@ -85,6 +87,7 @@ pub fn parse_health(received: &[u8]) -> HealthAsked {
     let path = request.path.unwrap_or_default();
     match (request.method, path.split_once('?').map_or(path, |(path, _)| path)) {
         (Some("GET"), "/healthz") => HealthAsked::Health,
+        (Some("GET"), "/livez") => HealthAsked::Life,
         _ => HealthAsked::Else,
     }
 }
@@ -216,6 +219,7 @@ mod tests {
         for (request, asked) in [
             ("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", HealthAsked::Health),
             ("GET /healthz?verbose HTTP/1.0\r\n\r\n", HealthAsked::Health),
+            ("GET /livez HTTP/1.1\r\n\r\n", HealthAsked::Life),
             ("POST /healthz HTTP/1.1\r\n\r\n", HealthAsked::Else),
             ("GET / HTTP/1.1\r\n\r\n", HealthAsked::Else),
             ("GET /healthz HTT", HealthAsked::Incomplete),

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! [`Session`] is the server's side of one connection until it is known what the peer wants, and on for a publisher. A player's
-//! becomes a [`Viewer`], which is small. [`Client`] is the other end, for tests and load.
+//! becomes a [`Viewer`], which is small. [`Client`] is the other end, for the canary, tests and load.
 
 pub mod amf0;
 pub mod chunk;

@@ -14,7 +14,7 @@ fn ask(address: SocketAddr, request: &str) -> String {
 }
 
 /// Serves while `ask` runs.
-fn served<T>(page: Page, ask: impl FnOnce(SocketAddr) -> T) -> T {
+fn served<T>(page: Answers, ask: impl FnOnce(SocketAddr) -> T) -> T {
     let mut port = HealthPort::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = port.address().unwrap();
     let done = AtomicBool::new(false);
@@ -33,7 +33,7 @@ fn served<T>(page: Page, ask: impl FnOnce(SocketAddr) -> T) -> T {
 
 #[test]
 fn ready_and_not_ready_differ_by_status_and_both_are_told() {
-    let page = |ready| Page { ready, body: String::from("{\"a\":1}") };
+    let page = |ready| Answers { ready, alive: true, body: String::from("{\"a\":1}") };
     served(page(true), |address| {
         let answer = ask(address, "GET /healthz HTTP/1.1\r\n\r\n");
         assert!(
@@ -45,12 +45,16 @@ fn ready_and_not_ready_differ_by_status_and_both_are_told() {
     served(page(false), |address| {
         let answer = ask(address, "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n");
         assert!(answer.starts_with("HTTP/1.1 503 ") && answer.ends_with("{\"a\":1}"), "{answer}");
+        assert!(ask(address, "GET /livez HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 200 "), "it lives");
+    });
+    served(Answers { alive: false, ..page(false) }, |address| {
+        assert!(ask(address, "GET /livez HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 503 "));
     });
 }
 
 #[test]
 fn silent_peers_keep_nobody_out() {
-    served(Page { ready: true, body: String::new() }, |address| {
+    served(Answers { ready: true, alive: true, body: String::new() }, |address| {
         let silent: Vec<_> = (0..3 * CONNECTIONS_MAX).map(|_| TcpStream::connect(address).unwrap()).collect();
         assert!(ask(address, "GET /healthz HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 200 "));
         drop(silent);
@@ -59,7 +63,7 @@ fn silent_peers_keep_nobody_out() {
 
 #[test]
 fn an_endless_request_is_cut_off() {
-    served(Page { ready: true, body: String::new() }, |address| {
+    served(Answers { ready: true, alive: true, body: String::new() }, |address| {
         let mut peer = TcpStream::connect(address).unwrap();
         peer.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         drop(peer.write_all(&[b'a'; 4 * media::http::HEALTH_BYTES_MAX]));

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::time::Instant;
 
 use super::*;
-use crate::health::{HealthPort, Page};
+use crate::health::{Answers, HealthPort};
 
 fn port(listener: &TcpListener) -> u16 {
     listener.local_addr().unwrap().port()
@@ -20,8 +20,11 @@ async fn seen(body: &'static str) -> Sight {
     let port = health.address().unwrap().port();
     // The thread ends by itself, long after the look.
     std::thread::spawn(move || {
-        health
-            .serve(Instant::now() + Duration::from_secs(2), || Page { ready: false, body: body.to_owned() });
+        health.serve(Instant::now() + Duration::from_secs(2), || Answers {
+            ready: false,
+            alive: true,
+            body: body.to_owned(),
+        });
     });
     look("127.0.0.1", port).await
 }

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet, LocalSet};
 
 use super::{Fault, ShardCommand, ShardHandle, ShardReport, ShardSnapshot};
+use crate::canary::Cage;
 use crate::clock::Clock;
 use crate::connection::{Arrival, Wants};
 use crate::counters::{Counters, DropReason};
@@ -37,11 +38,13 @@ pub struct Config {
     pub budget: Budget,
     /// To control.
     pub reports: mpsc::Sender<ShardReport>,
+    /// The canaries' streams.
+    pub cage: Cage,
 }
 
 /// Starts a shard. It ends when all handles are dropped, or by a panic of its own, which its pulse shows.
 pub fn spawn(config: Config) -> io::Result<(ShardHandle, JoinHandle<()>)> {
-    let Config { index, clock, budget, reports } = config;
+    let Config { index, clock, budget, reports, cage } = config;
     let (commands, commanded) = mpsc::channel(COMMANDS_MAX);
     let (arrivals, arrived) = mpsc::channel(ARRIVALS_MAX);
     let number = u16::try_from(index).map_err(|_| io::Error::other("more than 65536 shards"))?;
@@ -53,6 +56,7 @@ pub fn spawn(config: Config) -> io::Result<(ShardHandle, JoinHandle<()>)> {
         // Also when it panics.
         let _ended = EndedOnDrop(pulse.clone());
         let hub = Hub::new(clock, counters, pulse, budget, reports);
+        hub.take_canaries(&cage, index);
         runtime.block_on(LocalSet::new().run_until(run(hub, index, commanded, arrived)));
     })?;
     Ok((handle, thread))
@@ -133,6 +137,7 @@ fn break_on_purpose(hub: &Hub, fault: Fault) {
         },
         Fault::Panic => panic!("a fault was asked for: the shard panics"),
         Fault::PanicSession(path) => hub.make_session_panic(&path),
+        Fault::Mute(mute) => hub.mute.set(mute),
     }
 }
 

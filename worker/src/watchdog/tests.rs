@@ -42,9 +42,13 @@ fn the_page_and_the_dump_name_thread_and_stream() {
     pulse.set_streams(2);
     pulse.doing("ingress", &assignment());
     let pulses = [pulse];
-    let page = page("b00t", &pulses, &Judge::default(), false);
-    let body: serde_json::Value = serde_json::from_str(&page.body).unwrap();
-    assert_eq!((page.ready, &body["bootId"], &body["ready"]), (true, &"b00t".into(), &true.into()));
+    let (judge, board) = (Judge::default(), Board::new(Clock::start(), 1));
+    let state = State { judge: &judge, all_pass: true, board: &board, ending: false };
+    let told = answers("b00t", &pulses, &state);
+    let body: serde_json::Value = serde_json::from_str(&told.body).unwrap();
+    assert_eq!((told.ready, &body["bootId"], &body["ready"]), (true, &"b00t".into(), &true.into()));
+    let told = answers("b00t", &pulses, &State { ending: true, ..state });
+    assert_eq!((told.ready, told.alive), (false, true));
     let thread = &body["threads"][0];
     assert_eq!(
         (&thread["name"], &thread["streams"], &thread["state"]),
@@ -53,4 +57,16 @@ fn the_page_and_the_dump_name_thread_and_stream() {
     let dump = dump::state(&pulses);
     assert!(!dump.contains("s3cret"), "a path may be a key: {dump}");
     assert!(dump.contains("shard-3 (tid 0)") && dump.contains("2 streams, ingress of live/cam-1"), "{dump}");
+}
+
+#[test]
+fn a_canary_that_fails_costs_readiness_and_no_life() {
+    let (judge, board) = (Judge::default(), Board::new(Clock::start(), 1));
+    let canary = canary::Canary { shard: 0, listener: canary::Listener::Rtmp };
+    board.set_failing(canary, Some(Duration::ZERO));
+    let told = answers("b00t", &[], &State { judge: &judge, all_pass: false, board: &board, ending: false });
+    assert_eq!((told.ready, told.alive), (false, true));
+    let body: serde_json::Value = serde_json::from_str(&told.body).unwrap();
+    let first = &body["canary"]["first"][0];
+    assert_eq!((&first["shard"], &first["listener"]), (&0.into(), &"rtmp".into()));
 }

@@ -8,6 +8,7 @@ use media::budget::Budget;
 use media::policy::{Access, Latency, OnDuplicate, PlayPolicy, PublishPolicy, SlowViewer};
 use tokio::sync::{mpsc, oneshot};
 use worker::assignment::{Assignment, StreamRef};
+use worker::canary::{self, Board, Cage};
 use worker::clock::Clock;
 use worker::directory::{Directory, Entry, Owner, Update};
 use worker::front::{self, FrontHandle};
@@ -22,6 +23,8 @@ pub(crate) struct Plane {
     pub reports: mpsc::Receiver<ShardReport>,
     pub directory: Arc<Directory>,
     pub budget: Budget,
+    #[allow(dead_code, reason = "most tests leave its canaries in")]
+    pub canary: canary::Config,
     version: u64,
 }
 
@@ -55,9 +58,12 @@ impl Plane {
         let clock = Clock::start();
         let budget = Budget::new(1 << 30);
         let (sender, reports) = mpsc::channel(1024);
+        let cage = Cage::new([7; 16], shards, clock.unix_ms());
+        let board = Arc::new(Board::new(clock, shards));
         let shards: Vec<ShardHandle> = (0..shards)
             .map(|index| {
-                let config = shard::Config { index, clock, budget: budget.clone(), reports: sender.clone() };
+                let (budget, reports, cage) = (budget.clone(), sender.clone(), cage.clone());
+                let config = shard::Config { index, clock, budget, reports, cage };
                 shard::spawn(config).expect("threads can be made").0
             })
             .collect();
@@ -65,16 +71,29 @@ impl Plane {
         let rtmp = front::bind(rtmp).expect("the port is free");
         let http = front::bind(http).expect("the port is free");
         let (rtmp_at, http_at) = (rtmp.local_addr().unwrap(), http.local_addr().unwrap());
-        let config =
-            front::Config { rtmp, http, directory: directory.clone(), shards: shards.clone(), clock };
+        let private = front::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("the kernel has a port");
+        let private_at = private.local_addr().unwrap();
+        let config = front::Config {
+            rtmp,
+            http,
+            private,
+            cage: cage.clone(),
+            directory: directory.clone(),
+            shards: shards.clone(),
+            clock,
+        };
         let front = front::spawn(config).expect("threads can be made");
-        Plane { rtmp: rtmp_at, http: http_at, front, shards, reports, directory, budget, version: 0 }
-    }
-
-    /// Loopback, ports of the kernel's choice, one shard.
-    pub(crate) fn on_loopback() -> Plane {
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        Plane::start(1, any, any)
+        Plane {
+            rtmp: rtmp_at,
+            http: http_at,
+            front,
+            shards,
+            reports,
+            directory,
+            budget,
+            canary: canary::Config { cage, board, clock, private: private_at, rtmp: rtmp_at, http: http_at },
+            version: 0,
+        }
     }
 
     /// Declares a stream and assigns it here.
@@ -134,23 +153,5 @@ impl Plane {
         let snapshot = receiver.blocking_recv().expect("the shard answers");
         let found = snapshot.streams.into_iter().find(|stream| &*stream.assignment.path == path);
         found.expect("the stream is assigned")
-    }
-
-    /// Waits until a stream is in some state.
-    pub(crate) fn wait_until(
-        &self,
-        path: &str,
-        what: &str,
-        wanted: impl Fn(&StreamSnapshot) -> bool,
-    ) -> StreamSnapshot {
-        let begin = Instant::now();
-        loop {
-            let snapshot = self.snapshot(path);
-            if wanted(&snapshot) {
-                return snapshot;
-            }
-            assert!(begin.elapsed() < Duration::from_secs(30), "{path} never: {what}; it is {snapshot:?}");
-            std::thread::sleep(Duration::from_millis(5));
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! The other end: a client that publishes or plays, for tests and for load. Not used by the product.
+//! The other end: a client that publishes or plays, for the worker's canary, tests and load.
 
 use std::collections::VecDeque;
 use std::time::Duration;
