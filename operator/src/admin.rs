@@ -1,9 +1,11 @@
 //! The admin port: what there is and how it goes, as JSON that kubectl's tools can read.
 
+use std::net::SocketAddr;
+
 use axum::{
     Router,
     body::{Body, Bytes},
-    extract::{DefaultBodyLimit, Request, State},
+    extract::{ConnectInfo, DefaultBodyLimit, Request, State},
     http::{Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -50,7 +52,8 @@ fn router(pages: Pages) -> Router {
         .route("/sessions", get(from_worker))
         .route("/ports", get(from_worker))
         .route("/healthz", get(from_worker))
-        .route("/metrics", get(metrics));
+        .route("/metrics", get(metrics))
+        .route("/kick", post(kick));
     let router = if pages.test_hooks { router.route("/debug/fault", post(from_worker)) } else { router };
     router.layer(DefaultBodyLimit::max(limits::REQUEST_BYTES)).with_state(pages)
 }
@@ -63,6 +66,7 @@ async fn index() -> &'static str {
      /sessions  who publishes and plays\n\
      /ports     which ports are open for which stream\n\
      /metrics   for Prometheus\n\
+     /kick      POST {\"namespace\", \"name\", \"whom\": \"publisher\" or \"viewers\"} ends them: penstock kick\n\
      /healthz   200 while the worker moves media\n"
 }
 
@@ -88,6 +92,14 @@ async fn from_worker(State(pages): State<Pages>, request: Request) -> Response {
             response
         }
         Err(error) => (error.status(), format!("{error}\n")).into_response(),
+    }
+}
+
+/// Ends sessions on the worker, for those who are on this machine.
+async fn kick(pages: State<Pages>, ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request) -> Response {
+    match pages::command(peer, request.headers()) {
+        Ok(()) => from_worker(pages, request).await,
+        Err(refusal) => refusal.into_response(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The command line.
 
+mod tools;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
@@ -9,6 +11,8 @@ use std::{
 
 use operator_core::config::PathGrants;
 use worker::args::LogFormat;
+
+pub(crate) use tools::{Check, Doctor, Kick, Output, Tool, Whom, Why};
 
 /// Live media that never jams: encoders and cameras in, players out.
 #[derive(clap::Parser, Debug)]
@@ -26,20 +30,8 @@ pub(crate) enum Command {
     Worker(worker::args::Args),
     /// Decides for a Kubernetes cluster
     Operator(Operator),
-    /// Tells whether an installation on a cluster does its job
-    Check(Check),
-}
-
-/// Arguments of `penstock check`.
-#[derive(clap::Args, Clone, Debug)]
-pub(crate) struct Check {
-    /// Probes port of the operator; the name stands for all replicas that it leads to
-    #[arg(long, value_name = "HOST:PORT", default_value = "penstock-operator:9192")]
-    pub(crate) operator: String,
-
-    /// Workers that each replica is to hear at least
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub(crate) workers: usize,
+    #[command(flatten)]
+    Tool(Tool),
 }
 
 /// Arguments of `penstock standalone`.

@@ -91,7 +91,7 @@ async fn serve(args: Operator) -> Result<ExitCode, StartError> {
     let session_port = session_port.map_err(|error| StartError::System { what: "sessions", error })?;
     let probe_port = bind("probes", args.probes).await?;
     let signals = Signals::new().map_err(|error| StartError::System { what: "can't take signals", error })?;
-    let client = client()?;
+    let client = client().map_err(StartError::Client)?;
 
     let metrics = Metrics::new();
     let (event_sender, received) = sync::mpsc::channel(limits::EVENTS);
@@ -174,13 +174,14 @@ async fn bind(flag: &'static str, address: SocketAddr) -> Result<TcpListener, St
     TcpListener::bind(address).await.map_err(|error| StartError::Bind { flag, address, error })
 }
 
-fn client() -> Result<kube::Client, StartError> {
+/// A client with the rights of the pod that this runs in.
+pub(crate) fn client() -> Result<kube::Client, String> {
     // No kubeconfig: its readers are a tenth of the binary, and an operator outside of its cluster reaches no worker's health port.
-    let mut config = kube::Config::incluster().map_err(|error| StartError::Client(error.to_string()))?;
+    let mut config = kube::Config::incluster().map_err(|error| error.to_string())?;
     config.connect_timeout = Some(limits::API_CALL);
     // A watch is silent for as long as nothing happens; each other call has a deadline where it is made.
     config.read_timeout = Some(limits::WATCH_SILENCE);
-    kube::Client::try_from(config).map_err(|error| StartError::Client(error.to_string()))
+    kube::Client::try_from(config).map_err(|error| error.to_string())
 }
 
 /// Two processes of one pod are told apart by it.

@@ -147,3 +147,22 @@ pub(crate) const PEER_LOOKS: usize = 64;
 
 /// Between two looks whether the certificate was renewed, which happens weeks before it ends.
 pub(crate) const CERTIFICATE_LOOK: Duration = Duration::from_secs(30);
+
+/// How long `penstock doctor` watches the wall clock beside the monotonic one.
+pub(crate) const CLOCK_LOOK: Duration = Duration::from_secs(1);
+
+/// What a clock that is slewed moves in a second is 0.5 ms, and reading both takes less; a step that viewers see is longer.
+pub(crate) const CLOCK_MOVED_MAX: Duration = Duration::from_millis(50);
+
+/// How long systemd may take to say whether the clock is synchronised.
+pub(crate) const CLOCK_ASK: Duration = Duration::from_secs(2);
+
+/// Tracked connections, of those that may be, from which on it is near the edge: a storm of viewers is a fifth of the table.
+pub(crate) const CONNTRACK_PERCENT_MAX: u64 = 80;
+
+/// Descriptors of a worker besides connections and media ports: listeners, sessions with replicas, epoll of each shard, pipes, files
+/// of `/proc` while it scans.
+pub(crate) const WORKER_FILES_OWN: u64 = 512;
+
+/// Threads of both processes besides a worker's shards: front, control, watchdog, the allocator's, and those that scan the host.
+pub(crate) const WORKER_THREADS_OWN: u64 = 32;

@@ -2,45 +2,9 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
-use args::{Args, Command};
-
-mod admin;
-mod args;
-mod asks;
-mod check;
-mod clock;
-mod cluster;
-mod convert;
-mod event_log;
-mod folder;
-mod limits;
-mod metrics;
-mod page;
-mod run;
-mod sessions;
-mod shutdown;
-mod standalone;
-mod store;
-mod supervisor;
-mod table;
-mod telemetry;
-mod witnesses;
-mod worker_pages;
-mod yaml;
-
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    match Args::parse().command {
-        Command::Standalone(args) => standalone::run(args),
-        Command::Worker(args) => {
-            worker::log::install(args.log_format);
-            worker::run(args)
-        }
-        Command::Operator(args) => cluster::run(args),
-        Command::Check(args) => check::run(&args),
-    }
+    operator::main()
 }

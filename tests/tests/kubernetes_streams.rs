@@ -1,9 +1,12 @@
 //! The product on a cluster: what a person applies plays at the endpoints that its status names.
 
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tests::clips::{self, Clip, Pictures, Sound};
 use tests::cluster::Cluster;
+use tests::eventually::{ensure, eventually};
 use tests::installation::Installation;
 use tests::nal::{Media, Times, same_from_first_key};
 use tests::objects::{address, endpoint, nothing_is_written, stream, viewer, wait_all_ready, wait_live};
@@ -11,6 +14,7 @@ use tests::player::Viewer;
 use tests::ps_sender::{self, AudioChoice, Options, Transport, VideoChoice};
 use tests::publisher;
 use tests::running::Folder;
+use tests::standalone::binary;
 use tests::tools::root;
 
 const STARTED: Duration = Duration::from_secs(60);
@@ -43,6 +47,7 @@ fn what_the_examples_declare_is_ready_and_plays() {
     camera_plays(&cluster, "door", Transport::Tcp, 200_000_001);
     camera_plays(&cluster, "yard", Transport::Udp, 200_000_002);
     a_person_sees_the_story(&cluster);
+    a_person_asks_why(&cluster);
     wait_all_ready(&cluster, 3, SOON).expect("streams are Ready again");
     nothing_is_written(&cluster, Duration::from_secs(5));
 }
@@ -88,4 +93,26 @@ fn a_person_sees_the_story(cluster: &Cluster) {
         let squeezed = |text: &str| text.replace(' ', "");
         assert!(squeezed(&story).contains(&squeezed(word)), "{word} is not in\n{story}");
     }
+}
+
+/// `penstock why` where kubectl works, with the rights of whoever runs it.
+fn a_person_asks_why(cluster: &Cluster) {
+    let kubectl = cluster.kubectl();
+    let folder = Path::new(kubectl.get_program()).parent().expect("kubectl is a file");
+    let path = std::env::var("PATH").unwrap_or_default();
+    let why = |stream: &str| {
+        let mut why = Command::new(binary());
+        why.args(["why", stream, "--cluster"]).env("KUBECONFIG", cluster.kubeconfig());
+        let said = why.env("PATH", format!("{}:{path}", folder.display())).output();
+        String::from_utf8(said.expect("the binary can be started").stdout).expect("it says text")
+    };
+    eventually("the word that nobody publishes", SOON, || {
+        let said = why("default/door");
+        let words = ["default/door does not play: nobody publishes it (NoPublisher).", "the SSRC 0200000001"];
+        ensure(words.iter().all(|words| said.contains(words)), || said)
+    });
+    let said = why("default/dor");
+    assert!(said.starts_with("There is no MediaStream default/dor; there is default/door"), "{said}");
+    let said = why("live/door");
+    assert!(said.contains("the path live/door is that of default/door"), "{said}");
 }

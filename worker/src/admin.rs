@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use axum::Json;
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::extract::{ConnectInfo, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use media::budget::Budget;
@@ -30,7 +30,8 @@ use crate::pulse::Pulse;
 use crate::rtp::RtpStats;
 use crate::scan::{self, Protocol};
 use crate::shard::{
-    Fault, ShardCommand, ShardHandle, ShardSnapshot, StreamSnapshot, ViewerSnapshot, shard_of,
+    Fault, Kick, Kicked, PublisherInfo, ShardCommand, ShardHandle, ShardSnapshot, StreamSnapshot,
+    ViewerSnapshot, shard_of,
 };
 
 /// What the pages are made from.
@@ -94,7 +95,8 @@ fn router(admin: Admin) -> Router {
         .route("/sessions", get(sessions))
         .route("/ports", get(ports))
         .route("/metrics", get(metrics_page))
-        .route("/healthz", get(healthz));
+        .route("/healthz", get(healthz))
+        .route("/kick", post(kick));
     let router = if admin.test_hooks { router.route("/debug/fault", post(fault)) } else { router };
     router.with_state(admin)
 }
@@ -102,24 +104,29 @@ fn router(admin: Admin) -> Router {
 impl Admin {
     /// Who is on each shard, in their order; `None` for one that doesn't answer in time.
     pub(crate) async fn snapshots(&self) -> Vec<Option<ShardSnapshot>> {
+        self.ask(ShardCommand::Snapshot).await
+    }
+
+    /// What each shard answers to a command, in their order; `None` for one that doesn't in time.
+    async fn ask<T>(&self, command: impl Fn(oneshot::Sender<T>) -> ShardCommand) -> Vec<Option<T>> {
         // All are asked before one is waited for, so that those who hang cost one deadline together.
         let asked: Vec<_> = self
             .shards
             .iter()
             .map(|shard| {
                 let (reply, answer) = oneshot::channel();
-                shard.commands.try_send(ShardCommand::Snapshot(reply)).ok().map(|()| answer)
+                shard.commands.try_send(command(reply)).ok().map(|()| answer)
             })
             .collect();
         let until = tokio::time::Instant::now() + SNAPSHOT_DEADLINE;
-        let mut snapshots = Vec::with_capacity(asked.len());
+        let mut answers = Vec::with_capacity(asked.len());
         for answer in asked {
-            snapshots.push(match answer {
+            answers.push(match answer {
                 Some(answer) => tokio::time::timeout_at(until, answer).await.ok().and_then(Result::ok),
                 None => None,
             });
         }
-        snapshots
+        answers
     }
 }
 
@@ -160,14 +167,19 @@ fn stream_json(shard: usize, snapshot: &StreamSnapshot) -> Value {
         "bytesIn": bytes_in,
         "ringBytes": ring_bytes,
         "ringFrames": ring_frames,
-        "publisher": publisher.as_ref().map(|publisher| json!({
-            "remote": canonical(publisher.remote).to_string(),
-            "protocol": publisher.protocol,
-            "sinceUnixMs": publisher.since_unix_ms,
-            "codecs": publisher.codecs,
-        })),
+        "publisher": publisher.as_ref().map(publisher_json),
         "viewerCount": viewer_count,
         "viewers": viewers.iter().map(viewer_json).collect::<Vec<_>>(),
+    })
+}
+
+fn publisher_json(publisher: &PublisherInfo) -> Value {
+    let PublisherInfo { remote, since_unix_ms, protocol, codecs } = publisher;
+    json!({
+        "remote": canonical(*remote).to_string(),
+        "protocol": protocol,
+        "sinceUnixMs": since_unix_ms,
+        "codecs": codecs,
     })
 }
 
@@ -214,6 +226,7 @@ async fn ports(State(admin): State<Admin>) -> Json<Value> {
         "bound": bound,
         "holders": holders,
         "stray": stray,
+        "watched": admin.status.watched().iter().map(range).collect::<Vec<_>>(),
         "host": {
             "ephemeral": found.host.ephemeral.as_ref().map(range),
             "reserved": found.host.reserved.iter().map(range).collect::<Vec<_>>(),
@@ -259,6 +272,32 @@ async fn healthz(State(admin): State<Admin>) -> Response {
         "canary": admin.board.page(),
     });
     (status, Json(body)).into_response()
+}
+
+/// Ends who publishes or plays a stream.
+async fn kick(
+    State(admin): State<Admin>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    if let Err(refusal) = pages::command(peer, &headers) {
+        return refusal.into_response();
+    }
+    let kick: Kick = match serde_json::from_slice(&body) {
+        Ok(kick) => kick,
+        Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
+    };
+    let answers = admin.ask(|reply| ShardCommand::Kick(kick.clone(), reply)).await;
+    let silent = answers.iter().enumerate().filter(|(_, answer)| answer.is_none()).map(|(index, _)| index);
+    let silent: Vec<usize> = silent.collect();
+    let kicked: Vec<_> = answers.into_iter().flatten().flatten().map(|kicked| kicked_json(&kicked)).collect();
+    Json(json!({ "kicked": kicked, "silentShards": silent })).into_response()
+}
+
+fn kicked_json(kicked: &Kicked) -> Value {
+    let Kicked { path, publisher, viewers } = kicked;
+    json!({ "path": &**path, "publisher": publisher.as_ref().map(publisher_json), "viewers": viewers })
 }
 
 /// What is to be broken.

@@ -122,12 +122,18 @@ pub struct Status {
     /// Sockets that no stream owned.
     pub leaks: Count,
     scan: Mutex<HostScan>,
+    watched: Mutex<Vec<RangeInclusive<u16>>>,
 }
 
 impl Status {
     /// The last scan.
     pub fn scan(&self) -> HostScan {
         self.scan.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The numbers that the operator wants to be watched: those of this node's pools.
+    pub fn watched(&self) -> Vec<RangeInclusive<u16>> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -394,6 +400,9 @@ impl Control {
             Some(Command::InventoryRequest(wire::InventoryRequest { id })) => self.inventory(session, id),
             Some(Command::Watch(watch)) => {
                 self.ranges = convert::ranges(&watch)?;
+                let mut watched = self.parts.status.watched.lock().unwrap_or_else(PoisonError::into_inner);
+                watched.clone_from(&self.ranges);
+                drop(watched);
                 self.scan_every = Duration::from_millis(watch.interval_ms).max(SCAN_EVERY_MIN);
                 self.inventory(session, 0);
             }

@@ -491,6 +491,7 @@ impl Egress {
     fn end_viewers(&self, stream: &HubStream, reason: EndReason) {
         let (end, why) = match reason {
             EndReason::Revoked | EndReason::Drained => (PlayEnd::Stopped, "the stream was stopped here"),
+            EndReason::Kicked => (PlayEnd::Stopped, "a person has ended all viewers of the stream"),
             EndReason::Left
             | EndReason::NeverStarted
             | EndReason::Stalled

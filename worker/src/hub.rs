@@ -26,7 +26,7 @@ use crate::canary::Cage;
 use crate::clock::Clock;
 use crate::counters::{Counters, DropReason};
 use crate::pulse::Pulse;
-use crate::shard::{EndReason, PublisherInfo, ShardReport};
+use crate::shard::{EndReason, Kick, Kicked, PublisherInfo, ShardReport, Whom};
 
 /// An ingress that control has built around bound sockets and the shard runs: a future on the shard's thread. The shard drops it,
 /// and with it the sockets, when the stream is revoked or goes to another epoch.
@@ -505,6 +505,16 @@ impl Hub {
         self.reports.send(&self.counters, ShardReport::Closed(which.clone()));
     }
 
+    /// Ends who publishes or plays, as a person asked. The streams stay, and take whoever comes next.
+    pub(crate) fn kick(&self, kick: &Kick) -> Vec<Kicked> {
+        let is_meant = |stream: &HubStream| {
+            let assignment = stream.assignment();
+            *assignment.namespace == *kick.namespace && *assignment.name == *kick.name
+        };
+        let meant: Vec<HubStream> = self.streams().into_iter().filter(is_meant).collect();
+        meant.iter().map(|stream| stream.kick(kick.whom)).collect()
+    }
+
     /// Ends all sessions; the streams stay assigned but take nobody any more.
     pub(crate) async fn drain(&self) {
         for stream in self.all_streams() {
@@ -612,6 +622,30 @@ impl HubStream {
             self.report_publisher(&state, None);
             let (stream, live) = (state.assignment.stream.clone(), state.stream.live());
             self.report(ShardReport::Media { stream, live });
+        }
+    }
+
+    /// The policy goes on as if they had gone by themselves: viewers keep their sockets for resumeWindow.
+    fn kick(&self, whom: Whom) -> Kicked {
+        let mut state = self.borrow_mut();
+        let path = state.assignment.path.clone();
+        tracing::info!(stream = %state.assignment, epoch = state.assignment.stream.epoch, ?whom, "kicked by a person");
+        match whom {
+            Whom::Publisher => {
+                let publisher = state.publisher.as_ref().map(|slot| slot.info.clone());
+                state.stream.end_publisher(EndReason::Kicked, self.cell.hub.clock.now());
+                self.settle(&mut state);
+                Kicked { path, publisher, viewers: 0 }
+            }
+            Whom::Viewers => {
+                let viewers = state.viewers.len();
+                // Those of a stream that is being stopped are ended already.
+                if state.stopped.is_none() {
+                    state.flush.over = Some(EndReason::Kicked);
+                    self.make_due(&mut state);
+                }
+                Kicked { path, publisher: None, viewers }
+            }
         }
     }
 

@@ -161,6 +161,7 @@ fn farewell(reason: EndReason) -> (PublishEnd, &'static str) {
         EndReason::Stalled => (PublishEnd::Idle, "no media came for publish.stallTimeout"),
         EndReason::Revoked => (PublishEnd::Stopped, "the stream was stopped or moved; connect again"),
         EndReason::Drained => (PublishEnd::Stopped, "this worker is being stopped; connect again"),
+        EndReason::Kicked => (PublishEnd::Stopped, "a person has ended this publish"),
         EndReason::Left | EndReason::Protocol | EndReason::Panicked => {
             (PublishEnd::Stopped, "the publish is over")
         }

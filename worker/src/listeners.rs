@@ -18,7 +18,7 @@ const BACKLOG: i32 = 16;
 
 /// Asked of the kernel for datagrams; it gives at most `net.core.rmem_max` without a word. A key picture of 1 MiB is 750
 /// packets at once, and each costs the kernel about 2 KiB.
-const DATAGRAM_BUFFER: usize = 4 << 20;
+pub const DATAGRAM_BUFFER: usize = 4 << 20;
 
 /// Sockets of a lease. Dropping it closes them and takes them off the table, in this order.
 #[derive(Debug)]

@@ -1,8 +1,12 @@
 //! A port of pages, for people, probes and Prometheus: one request a connection, and a bound for all that may wait.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use axum::Router;
+use axum::extract::ConnectInfo;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -43,8 +47,10 @@ pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds) {
         }
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((socket, _)) => {
-                    connections.spawn(answer(socket, router.clone(), bounds));
+                Ok((socket, peer)) => {
+                    // Handlers see the peer as `ConnectInfo`, as with axum's own server.
+                    let router = router.clone().layer(Extension(ConnectInfo(peer)));
+                    connections.spawn(answer(socket, router, bounds));
                 }
                 Err(error) => {
                     // Out of descriptors, or the peer went: the next may do better.
@@ -68,6 +74,39 @@ async fn answer(socket: TcpStream, router: Router, bounds: Bounds) {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "a page could not be served"),
         Err(_) => tracing::debug!("a page was not read in time"),
+    }
+}
+
+/// Whether a request may make a change, rather than look. Who may open a socket on this machine may; a page in its user's browser
+/// may not: it is not let send JSON elsewhere.
+pub fn command(peer: SocketAddr, headers: &HeaderMap) -> Result<(), NotFromHere> {
+    if !peer.ip().to_canonical().is_loopback() {
+        return Err(NotFromHere::Peer(peer));
+    }
+    match headers.get(header::CONTENT_TYPE) {
+        Some(kind) if kind == "application/json" => Ok(()),
+        Some(_) | None => Err(NotFromHere::ContentType),
+    }
+}
+
+/// Why a request may make no change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotFromHere {
+    /// It comes from another machine.
+    #[error("{0} may look and change nothing: ask from the machine itself, at 127.0.0.1")]
+    Peer(SocketAddr),
+    /// It may come from a page in a browser.
+    #[error("send it with Content-Type: application/json")]
+    ContentType,
+}
+
+impl IntoResponse for NotFromHere {
+    fn into_response(self) -> Response {
+        let status = match self {
+            NotFromHere::Peer(_) => StatusCode::FORBIDDEN,
+            NotFromHere::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        };
+        (status, format!("{self}\n")).into_response()
     }
 }
 

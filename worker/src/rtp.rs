@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use media::frame::Frame;
-use media::rtp::{Config, ConnectionId, Destination, Event, Receiver, Rtcp, Transmit};
+use media::rtp::{Config, ConnectionId, Destination, Event, Receiver, Rtcp, Source, Transmit};
 use tokio::sync::watch;
 
 use crate::assignment::{Assignment, RtpSource, RtpTransport, SsrcPolicy};
@@ -160,9 +160,7 @@ impl RtpIngress<'_> {
                 ready = self.sockets.ready() => self.receive(ready).await,
                 () = until(wake) => self.receiver.timeout(self.clock.now()),
                 Ended(reason) = lost(self.publisher.as_ref()) => {
-                    self.publisher = None;
-                    // When it is heard again, it is held anew and begins with its configurations, which a new publisher needs.
-                    self.receiver.evict(self.clock.now());
+                    self.let_go(reason);
                     match reason {
                         EndReason::Revoked | EndReason::Drained => return Turn::Over,
                         // The next frame publishes anew.
@@ -171,7 +169,8 @@ impl RtpIngress<'_> {
                         | EndReason::Stalled
                         | EndReason::TakenOver
                         | EndReason::Protocol
-                        | EndReason::Panicked => {}
+                        | EndReason::Panicked
+                        | EndReason::Kicked => {}
                     }
                 }
                 // Without control the stream plays on as it is.
@@ -185,6 +184,22 @@ impl RtpIngress<'_> {
             if self.settle() == Publishing::Stopped {
                 return Turn::Over;
             }
+        }
+    }
+
+    /// The publisher lost its token. When its source is heard again, it is held anew and begins with its configurations, which a new
+    /// publisher needs.
+    fn let_go(&mut self, reason: EndReason) {
+        self.publisher = None;
+        let now = self.clock.now();
+        let holder = self.receiver.holder();
+        self.receiver.evict(now);
+        // Who was kicked dials again, if it can; one that sends datagrams cannot be kept from it.
+        if let (EndReason::Kicked, Some(Source::Connection(id))) =
+            (reason, holder.map(|holder| holder.source))
+        {
+            self.receiver.disconnect(id, now);
+            self.sockets.close(id);
         }
     }
 
@@ -312,9 +327,8 @@ impl RtpIngress<'_> {
     }
 
     fn push(&mut self, frame: Frame) {
-        if let Some(Err(Ended(_))) = self.publisher.as_ref().map(|publisher| publisher.push(frame)) {
-            self.publisher = None;
-            self.receiver.evict(self.clock.now());
+        if let Some(Err(Ended(reason))) = self.publisher.as_ref().map(|publisher| publisher.push(frame)) {
+            self.let_go(reason);
         }
     }
 

@@ -49,6 +49,8 @@ pub enum ShardCommand {
     },
     /// Who is here; for the admin pages.
     Snapshot(oneshot::Sender<ShardSnapshot>),
+    /// End who publishes or plays a stream, as a person asked. Answered with who was ended, of each stream of that name that is here.
+    Kick(Kick, oneshot::Sender<Vec<Kicked>>),
     /// End all sessions politely; answered by [`ShardReport::Drained`] when their last bytes are written or a second has passed.
     Drain,
     /// Break something on purpose (`--test-hooks`).
@@ -62,10 +64,44 @@ impl ShardCommand {
             ShardCommand::Assign { .. } => "command assign",
             ShardCommand::Revoke { .. } => "command revoke",
             ShardCommand::Snapshot(_) => "command snapshot",
+            ShardCommand::Kick(_, _) => "command kick",
             ShardCommand::Drain => "command drain",
             ShardCommand::Fault(_) => "command fault",
         }
     }
+}
+
+/// Whom a person ends.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kick {
+    /// The stream's namespace.
+    pub namespace: String,
+    /// The stream's name.
+    pub name: String,
+    /// Who is to go.
+    pub whom: Whom,
+}
+
+/// Who is to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Whom {
+    /// Who publishes the stream.
+    Publisher,
+    /// All who play it.
+    Viewers,
+}
+
+/// Who was ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kicked {
+    /// Where the stream is published and played.
+    pub path: Arc<str>,
+    /// Who published.
+    pub publisher: Option<PublisherInfo>,
+    /// How many played.
+    pub viewers: usize,
 }
 
 /// What is broken on purpose.

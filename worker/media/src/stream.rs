@@ -98,6 +98,8 @@ pub enum EndReason {
     Protocol,
     /// The session panicked.
     Panicked,
+    /// A person wanted it (`penstock kick`).
+    Kicked,
 }
 
 impl EndReason {
@@ -112,6 +114,7 @@ impl EndReason {
             EndReason::Drained => "Drained",
             EndReason::Protocol => "ProtocolError",
             EndReason::Panicked => "SessionPanicked",
+            EndReason::Kicked => "Kicked",
         }
     }
 }

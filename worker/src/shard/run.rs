@@ -112,6 +112,9 @@ async fn obey(hub: &Rc<Hub>, egress: &Rc<Egress>, index: usize, mut commands: mp
                 // Who asked may have gone.
                 let _ = reply.send(ShardSnapshot { streams });
             }
+            ShardCommand::Kick(kick, reply) => {
+                let _ = reply.send(hub.kick(&kick));
+            }
             ShardCommand::Drain => {
                 hub.drain().await;
                 let until = hub.clock.now() + DRAIN_MAX;

@@ -1,9 +1,6 @@
 //! `penstock check`: whether an installation on a cluster does its job, as `helm test` asks.
 
-use std::{
-    collections::BTreeSet, fmt::Write as _, io::Write as _, net::SocketAddr, process::ExitCode,
-    time::Duration,
-};
+use std::{collections::BTreeSet, fmt::Write as _, net::SocketAddr, time::Duration};
 
 use axum::http::StatusCode;
 use tokio::{net::lookup_host, time::timeout};
@@ -14,22 +11,7 @@ use crate::{args::Check, page};
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Asks each replica that the name leads to, and tells what it says.
-pub(crate) fn run(args: &Check) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let checked = match runtime {
-        Ok(runtime) => runtime.block_on(check(args)),
-        Err(error) => Err(format!("no runtime: {error}")),
-    };
-    let (told, code) = match checked {
-        Ok(told) => (told, ExitCode::SUCCESS),
-        Err(told) => (told, ExitCode::FAILURE),
-    };
-    // Whoever has closed the pipe has the code still.
-    let _ = writeln!(std::io::stdout().lock(), "{}", told.trim_end());
-    code
-}
-
-async fn check(args: &Check) -> Result<String, String> {
+pub(crate) async fn check(args: &Check) -> Result<String, String> {
     let found = timeout(PATIENCE, lookup_host(args.operator.as_str())).await;
     let found = found.map_err(|_| format!("{}: no answer to the name in {PATIENCE:?}", args.operator))?;
     let replicas: BTreeSet<SocketAddr> =
