@@ -16,7 +16,7 @@ pub(crate) use tools::{Check, Doctor, Kick, Output, Tool, Whom, Why};
 
 /// Live media that never jams: encoders and cameras in, players out.
 #[derive(clap::Parser, Debug)]
-#[command(name = "penstock", version, about)]
+#[command(name = "penstock", version)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,

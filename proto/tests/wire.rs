@@ -147,6 +147,7 @@ fn from_operator() -> Vec<(&'static str, operator_message::Body)> {
                     ssrc_policy: SsrcPolicy::Learn.into(),
                     rtp_port: 20_000,
                     rtcp_port: Some(20_001),
+                    remote: Some(Remote { host: "h".into(), port: 9 }),
                 }),
             }),
         ),

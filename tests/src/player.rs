@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::eventually::eventually;
 use crate::flv;
 use crate::http;
-use crate::nal::Media;
+use crate::nal::{Media, Times, same_from_first_key};
 use crate::running::{Folder, Running};
 use crate::tools::need;
 
@@ -128,6 +128,21 @@ impl Viewer {
     #[track_caller]
     pub fn wait_end(&self, limit: Duration) {
         eventually("the end of a viewer", limit, || self.seen().end.ok_or("it plays"));
+    }
+
+    /// Waits for its end, and compares: a viewer that was there from the start has all that the camera sent.
+    ///
+    /// # Panics
+    /// When it has not.
+    #[track_caller]
+    pub fn wait_whole(&self, original: &Media, limit: Duration) {
+        // The end of the last picture is known when the stream stalls or leaves, at the latest.
+        self.wait_end(limit);
+        let played = self.media();
+        if let Err(wrong) = same_from_first_key(original, &played, Times::Within(1)) {
+            panic!("{wrong}\n{} of {} pictures", played.video.len(), original.video.len());
+        }
+        assert_eq!(played.video.len(), original.video.len(), "it was there from the start");
     }
 
     /// True while the connection is there.

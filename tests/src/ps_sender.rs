@@ -5,7 +5,7 @@ mod clip;
 mod link;
 
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,7 @@ usage: cargo xtask ps-send CLIP HOST:PORT --tcp|--udp --ssrc N [OPTIONS]
   --loss PERCENT           lose so many of the packets (UDP)
   --reorder N              send each packet up to N places late (UDP)
   --byte-wise              write each byte by itself (TCP)
+  --listen                 wait at HOST:PORT to be connected to, as devices of TCP active do (TCP)
   --clock-offset-rtp X     added to the RTP times, in 90 kHz; near 2^32 they come round
   --clock-offset-ps X      added to the PS times, in 90 kHz; near 2^33 they come round
   --rate FACTOR            pace: 1 is the clip's own, 2 twice as fast, 0 as fast as it goes
@@ -62,6 +63,8 @@ pub struct Options {
     pub reorder: usize,
     /// Each byte is a write of its own.
     pub byte_wise: bool,
+    /// The receiver connects to `to`.
+    pub listen: bool,
     /// Added to RTP times, in 90 kHz.
     pub clock_offset_rtp: u32,
     /// Added to PS times, in 90 kHz.
@@ -119,6 +122,7 @@ impl Options {
             loss: 0.0,
             reorder: 0,
             byte_wise: false,
+            listen: false,
             clock_offset_rtp: 0,
             clock_offset_ps: 0,
             rate: 1.0,
@@ -150,6 +154,7 @@ impl Options {
                 "--tcp" => transport = Some(Transport::Tcp),
                 "--udp" => transport = Some(Transport::Udp),
                 "--byte-wise" => options.byte_wise = true,
+                "--listen" => options.listen = true,
                 "--bye" => options.bye = true,
                 _ => {
                     let value = rest
@@ -223,7 +228,27 @@ pub fn main(words: &[&str]) -> Result<(), String> {
 
 /// Sends a clip to its end; an error is the network's.
 pub fn send(options: &Options, clip: &Clip) -> Result<Sent, String> {
-    let (mut link, mut mux) = (Link::open(options)?, Mux::new(options, clip));
+    let mut link = Link::open(options)?;
+    let sent = send_over(&mut link, options, clip)?;
+    link.close();
+    Ok(sent)
+}
+
+/// The same on a connection that the receiver has opened.
+pub fn send_on(connection: TcpStream, options: &Options, clip: &Clip) -> Result<Sent, String> {
+    let mut link = Link::on(connection, options)?;
+    let sent = send_over(&mut link, options, clip)?;
+    link.close();
+    Ok(sent)
+}
+
+/// The same, and falls silent: whoever has the connection too keeps it open.
+pub fn send_some(connection: TcpStream, options: &Options, clip: &Clip) -> Result<Sent, String> {
+    send_over(&mut Link::on(connection, options)?, options, clip)
+}
+
+fn send_over(link: &mut Link, options: &Options, clip: &Clip) -> Result<Sent, String> {
+    let mut mux = Mux::new(options, clip);
     let first = clip.units.first().map_or(0, |unit| unit.dts);
     let end = options.seconds.map(|seconds| (seconds * 90_000.0) as i64);
     let begun = Instant::now();
@@ -250,7 +275,6 @@ pub fn send(options: &Options, clip: &Clip) -> Result<Sent, String> {
         link.rtcp(&rtcp::goodbye(options.ssrc))?;
     }
     (sent.packets, sent.lost) = (link.sent, link.lost);
-    link.close();
     Ok(sent)
 }
 

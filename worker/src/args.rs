@@ -3,6 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use ipnet::IpNet;
+
 /// The environment variable that holds the bearer token of the session, so that it shows in no process list.
 pub const SESSION_TOKEN_ENV: &str = "PENSTOCK_SESSION_TOKEN";
 
@@ -70,6 +72,15 @@ pub struct Args {
     /// terminationGracePeriodSeconds
     #[arg(long, value_name = "SECONDS", default_value_t = 25)]
     pub drain_deadline: u64,
+
+    /// Network that a stream's device (spec.source.rtp.remote) may be in though it is loopback, link-local or this node itself;
+    /// repeat for several
+    #[arg(long, value_name = "CIDR")]
+    pub allow_targets: Vec<IpNet>,
+
+    /// Network that it may not be in, whatever else allows it, e.g. those of pods, Services and nodes; repeat for several
+    #[arg(long, value_name = "CIDR")]
+    pub deny_targets: Vec<IpNet>,
 
     /// Threads that move media [default: one a core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]

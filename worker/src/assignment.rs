@@ -55,6 +55,24 @@ pub struct RtpSource {
     pub rtp_port: u16,
     /// Leased port of RTCP; absent where there is none.
     pub rtcp_port: Option<u16>,
+    /// Whom to connect to; there for [`RtpTransport::TcpActive`] only.
+    pub remote: Option<Remote>,
+}
+
+/// A device that is connected to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remote {
+    /// An address or a name.
+    pub host: Arc<str>,
+    /// Its port.
+    pub port: u16,
+}
+
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Remote { host, port } = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    }
 }
 
 /// How RTP comes.
@@ -64,6 +82,8 @@ pub enum RtpTransport {
     Udp,
     /// RFC 4571 over connections that the sender opens.
     TcpPassive,
+    /// RFC 4571 over a connection that we open to the sender, from the leased port.
+    TcpActive,
 }
 
 /// What happens to packets of an SSRC that is not configured.

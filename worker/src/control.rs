@@ -36,6 +36,7 @@ use crate::pulse::{Pulse, Thread};
 use crate::rtp::RtpStats;
 use crate::scan::{Holder, HostScan, Protocol, Scanner};
 use crate::shard::{ShardCommand, ShardHandle, ShardReport, shard_of};
+use crate::targets::Targets;
 use crate::watchdog::verdict::{Finding, Verdict};
 use operators::Operator;
 use session::{Event, SessionId};
@@ -82,6 +83,8 @@ pub struct Parts {
     pub rtp: RtpStats,
     /// Where the kernel tells of sockets and processes: `/proc`.
     pub proc: PathBuf,
+    /// Whom rtp ingresses may connect to.
+    pub targets: Targets,
     /// The process's clock.
     pub clock: Clock,
     /// Of the thread that control runs on.
@@ -439,14 +442,14 @@ impl Control {
 
     /// Whether all ports of a stream are open.
     fn is_bound(&self, held: &Held) -> bool {
-        let Some(RtpSource { transport, rtp_port, rtcp_port, ssrc: _, ssrc_policy: _ }) =
+        let Some(RtpSource { transport, rtp_port, rtcp_port, ssrc: _, ssrc_policy: _, remote: _ }) =
             &held.assignment.rtp
         else {
             return true;
         };
         let protocol = match transport {
             RtpTransport::Udp => Protocol::Udp,
-            RtpTransport::TcpPassive => Protocol::Tcp,
+            RtpTransport::TcpPassive | RtpTransport::TcpActive => Protocol::Tcp,
         };
         let is_open = |port| self.parts.ports.owner(port, protocol).as_ref() == Some(&held.assignment.stream);
         is_open(*rtp_port) && rtcp_port.is_none_or(is_open)
@@ -470,7 +473,14 @@ impl Control {
                 let ports = [Some(rtp.rtp_port), rtp.rtcp_port].into_iter().flatten().collect();
                 let (edits, assigned) = watch::channel(assignment.clone());
                 self.streams.handed(assignment.clone(), ports, Some(edits));
-                let ingress = crate::rtp::ingress(lease, assigned, self.parts.rtp.clone(), self.parts.clock);
+                let parts = &self.parts;
+                let ingress = crate::rtp::ingress(
+                    lease,
+                    assigned,
+                    parts.targets.clone(),
+                    parts.rtp.clone(),
+                    parts.clock,
+                );
                 self.tell(&path, ShardCommand::Assign { assignment, ingress: Some(ingress) });
             }
             Err(error) => {
@@ -619,6 +629,7 @@ impl Control {
             ShardReport::Publisher { stream, publisher, reason } => {
                 self.streams.publisher(&stream, publisher, reason)
             }
+            ShardReport::DialFailed { stream, error } => self.streams.dial_failed(&stream, error),
             ShardReport::Media { stream, live } => self.streams.media(&stream, live),
             ShardReport::Drained(_) => None,
         };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use media::policy::{Access, Latency, OnDuplicate, PlayPolicy, PublishPolicy, SlowViewer, TokenDigest};
 use proto::control::v1 as wire;
 
-use crate::assignment::{Assignment, RtpSource, RtpTransport, SsrcPolicy, StreamRef};
+use crate::assignment::{Assignment, Remote, RtpSource, RtpTransport, SsrcPolicy, StreamRef};
 use crate::directory::{Entry, Owner};
 use crate::scan::{Holder, HostPorts, Protocol};
 use crate::shard::PublisherInfo;
@@ -114,6 +114,7 @@ fn rtp_source(rtp: wire::RtpSource) -> Result<RtpSource, Invalid> {
     let transport = match rtp.transport() {
         wire::RtpTransport::Udp => RtpTransport::Udp,
         wire::RtpTransport::TcpPassive => RtpTransport::TcpPassive,
+        wire::RtpTransport::TcpActive => RtpTransport::TcpActive,
         wire::RtpTransport::Unspecified => {
             return Err(invalid("rtp.transport", "is none that this worker knows"));
         }
@@ -123,13 +124,29 @@ fn rtp_source(rtp: wire::RtpSource) -> Result<RtpSource, Invalid> {
         wire::SsrcPolicy::Learn => SsrcPolicy::Learn,
     };
     let rtcp_port = rtp.rtcp_port.map(|number| port("rtp.rtcp_port", number)).transpose()?;
+    let remote = rtp.remote.map(remote).transpose()?;
+    let active = transport == RtpTransport::TcpActive;
+    if active && remote.is_none() {
+        return Err(invalid("rtp.remote", "is missing"));
+    }
+    if active && rtcp_port.is_some() {
+        return Err(invalid("rtp.rtcp_port", "has no use where RTCP is on the one connection"));
+    }
     Ok(RtpSource {
         transport,
         ssrc: rtp.ssrc,
         ssrc_policy,
         rtp_port: port("rtp.rtp_port", rtp.rtp_port)?,
         rtcp_port,
+        remote: remote.filter(|_| active),
     })
+}
+
+fn remote(remote: wire::Remote) -> Result<Remote, Invalid> {
+    if remote.host.is_empty() {
+        return Err(invalid("rtp.remote.host", "is empty"));
+    }
+    Ok(Remote { port: port("rtp.remote.port", remote.port)?, host: remote.host.into() })
 }
 
 /// A number from 1 to 65535.
@@ -249,6 +266,7 @@ mod tests {
                 ssrc_policy: wire::SsrcPolicy::Unspecified.into(),
                 rtp_port: 20_000,
                 rtcp_port: Some(20_001),
+                remote: None,
             }),
         }
     }
@@ -288,6 +306,22 @@ mod tests {
         check(|a| a.rtp.as_mut().unwrap().transport = 9, "rtp.transport: is none that this worker knows");
         check(|a| a.rtp.as_mut().unwrap().rtp_port = 65_536, "rtp.rtp_port: 65536 is not a port");
         check(|a| a.rtp.as_mut().unwrap().rtcp_port = Some(0), "rtp.rtcp_port: 0 is not a port");
+        let dial = |host: &str, port| Some(wire::Remote { host: host.to_owned(), port });
+        let check_dial = |remote, rtcp_port, expected: &str| {
+            let mut assign = assign();
+            let rtp = assign.rtp.as_mut().unwrap();
+            rtp.transport = wire::RtpTransport::TcpActive.into();
+            (rtp.remote, rtp.rtcp_port) = (remote, rtcp_port);
+            assert_eq!(assignment(assign).unwrap_err().to_string(), expected);
+        };
+        check_dial(None, None, "rtp.remote: is missing");
+        check_dial(dial("", 1), None, "rtp.remote.host: is empty");
+        check_dial(dial("h", 0), None, "rtp.remote.port: 0 is not a port");
+        check_dial(
+            dial("h", 1),
+            Some(20_001),
+            "rtp.rtcp_port: has no use where RTCP is on the one connection",
+        );
         check(
             |a| a.publish.as_mut().unwrap().access.as_mut().unwrap().token_sha256[0].truncate(31),
             "access.token_sha256: has 31 bytes, not 32",

@@ -176,6 +176,11 @@ impl HubStream {
         Ok(Publisher { stream: self.clone(), token, lost: receiver })
     }
 
+    /// Says why its device was not connected to.
+    pub fn dial_failed(&self, error: &str) {
+        self.cell.hub.report(ShardReport::DialFailed { stream: self.stream(), error: error.into() });
+    }
+
     pub(crate) fn clock(&self) -> Clock {
         self.cell.hub.clock
     }

@@ -29,6 +29,7 @@ pub mod pulse;
 pub mod rtp;
 pub mod scan;
 pub mod shard;
+pub mod targets;
 pub mod watchdog;
 
 /// Runs a worker until it is told to end (SIGTERM, or the parent's death with `--supervised`). Logging must be set up before

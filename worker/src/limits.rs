@@ -27,6 +27,26 @@ pub const ASSIGN_WAIT: Duration = Duration::from_secs(2);
 /// Connections that wait for the assignment of their stream, a shard.
 pub const UNASSIGNED_MAX: usize = 1024;
 
+/// From a device that was not connected to, or was of no use, to the next attempt: at first, then doubled.
+pub const DIAL_BACKOFF_MIN: Duration = Duration::from_millis(250);
+
+/// At most, a quarter more or less. A thousand devices that are off cost a hundred connects a second, and one that is switched on
+/// plays within 12.5 s.
+pub const DIAL_BACKOFF_MAX: Duration = Duration::from_secs(10);
+
+/// How long a device may take to accept: the kernel asks at 0, 1 and 3 s.
+pub const DIAL_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long a name may take to be looked up, its turn waited for.
+pub const LOOKUP_DEADLINE: Duration = Duration::from_secs(3);
+
+/// Names that are looked up at one time, in the process: each is a thread until the resolver gives up, whoever waits. At 20 ms
+/// each that is 400 a second.
+pub const LOOKUPS_MAX: usize = 8;
+
+/// Addresses of a name that are tried in turn.
+pub const ADDRESSES_MAX: usize = 16;
+
 /// Commands on their way to a shard. After a restart of control all streams of a shard come at once.
 pub const COMMANDS_MAX: usize = 4096;
 

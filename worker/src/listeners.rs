@@ -5,10 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
+use tokio::net::TcpSocket;
 
 use crate::assignment::{RtpSource, RtpTransport, StreamRef};
 use crate::scan::Protocol;
@@ -38,6 +40,23 @@ pub enum Media {
     Udp(Leased<UdpSocket>),
     /// Connections are accepted here.
     Tcp(Leased<TcpListener>),
+    /// Connections are opened from here.
+    Reserved(Leased<Reserved>),
+}
+
+/// A number of TCP that is bound for connections that we open, and not listened on: from a number that listens none can be opened.
+#[derive(Debug)]
+pub struct Reserved {
+    port: u16,
+    // Whoever binds without SO_REUSEADDR is kept out by it; whoever listens all the same is met by the next connection's bind.
+    _socket: Socket,
+}
+
+impl Reserved {
+    /// The number.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
 }
 
 /// A socket with its line in the table of bound ports.
@@ -135,6 +154,14 @@ impl BoundPorts {
                 let socket = listen(port).map_err(failed(Protocol::Tcp))?;
                 Ok(Media::Tcp(Leased { socket, entry: self.enter(stream, port, Protocol::Tcp) }))
             }
+            RtpTransport::TcpActive => {
+                drop(datagrams(port).map_err(failed(Protocol::Udp))?);
+                drop(listen(port).map_err(failed(Protocol::Tcp))?);
+                let socket = open(Type::STREAM, port, |socket| socket.set_reuse_address(true))
+                    .map_err(failed(Protocol::Tcp))?;
+                let socket = Reserved { port, _socket: socket };
+                Ok(Media::Reserved(Leased { socket, entry: self.enter(stream, port, Protocol::Tcp) }))
+            }
         }
     }
 
@@ -200,6 +227,21 @@ fn listen(port: u16) -> io::Result<TcpListener> {
     let socket = open(Type::STREAM, port, |socket| socket.set_reuse_address(true))?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// A socket to connect to `peer` with, from a number that is ours by a [`Reserved`].
+pub fn outgoing(port: u16, peer: SocketAddr) -> io::Result<TcpSocket> {
+    let (domain, any): (_, IpAddr) = match peer {
+        SocketAddr::V4(_) => (Domain::IPV4, Ipv4Addr::UNSPECIFIED.into()),
+        SocketAddr::V6(_) => (Domain::IPV6, Ipv6Addr::UNSPECIFIED.into()),
+    };
+    let socket = Socket::new(domain, Type::STREAM.nonblocking(), None)?;
+    socket.set_reuse_address(true)?;
+    // A reset at its end, not a minute in TIME_WAIT, in which the same two ports could not be connected again. Nothing is lost by it:
+    // we are the one who receives.
+    socket.set_linger(Some(Duration::ZERO))?;
+    socket.bind(&SocketAddr::from((any, port)).into())?;
+    Ok(TcpSocket::from_std_stream(socket.into()))
 }
 
 /// A socket for datagrams on all addresses. Never with SO_REUSEADDR: two could then share the number unnoticed.

@@ -9,6 +9,7 @@ use crate::admin::Admin;
 use crate::counters::{Counters, DropReason};
 use crate::limits::STREAM_SERIES_MAX;
 use crate::log;
+use crate::rtp::dial::DialFailure;
 use crate::rtp::stats::RtpCounters;
 use crate::shard::{ShardSnapshot, StreamSnapshot};
 
@@ -69,6 +70,14 @@ impl Page {
         }
         // RTP has the same reason as front and shards here.
         dropped.with_label_values(&[DropReason::Denied.as_str()]).inc_by(rtp.denied);
+        let dials = self.counters(
+            "penstock_dial_failures_total",
+            "Times that a device of a TCPActive stream was not connected to, or sent nothing of use.",
+            &["reason"],
+        )?;
+        for reason in DialFailure::ALL {
+            dials.with_label_values(&[reason.as_str()]).inc_by(rtp.dial_failures(reason));
+        }
         self.counter(
             "penstock_log_lines_dropped_total",
             "Log lines that standard error did not take.",

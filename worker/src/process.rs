@@ -36,6 +36,7 @@ use crate::node_lock;
 use crate::pulse::{Pulse, Thread, uptime_ms};
 use crate::rtp::RtpStats;
 use crate::shard;
+use crate::targets::Targets;
 use crate::watchdog::{FINDINGS_MAX, Watchdog};
 
 /// What keeps a worker from starting.
@@ -201,7 +202,21 @@ fn start(args: Args) -> Result<ExitCode, StartError> {
     };
     let pulse = control_pulse.clone();
     let proc = PathBuf::from("/proc");
-    let parts = Parts { operators, hello, shards, directory, ports, rtp, proc, clock, pulse, status, ending };
+    let targets = Targets { allowed: args.allow_targets, denied: args.deny_targets };
+    let parts = Parts {
+        operators,
+        hello,
+        shards,
+        directory,
+        ports,
+        rtp,
+        targets,
+        proc,
+        clock,
+        pulse,
+        status,
+        ending,
+    };
     let drain = if args.supervised { Duration::ZERO } else { Duration::from_secs(args.drain_deadline) };
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;

@@ -2,6 +2,7 @@
 //!
 //! No socket error and no panic of the receiver ends the stream: its ports stay open as long as it is assigned here.
 
+pub mod dial;
 pub mod sockets;
 pub mod stats;
 
@@ -20,12 +21,14 @@ use media::frame::Frame;
 use media::rtp::{Config, ConnectionId, Destination, Event, Receiver, Rtcp, Source, Transmit};
 use tokio::sync::watch;
 
-use crate::assignment::{Assignment, RtpSource, RtpTransport, SsrcPolicy};
+use crate::assignment::{Assignment, Remote, RtpSource, RtpTransport, SsrcPolicy};
 use crate::clock::Clock;
 use crate::convert::canonical;
 use crate::hub::{Ended, HubStream, Ingress, Publisher, Refusal};
 use crate::listeners::PortLease;
 use crate::shard::EndReason;
+use crate::targets::Targets;
+use dial::DialError;
 use sockets::{Ready, Sockets};
 use stats::Line;
 pub use stats::RtpStats;
@@ -54,13 +57,14 @@ thread_local! {
 pub fn ingress(
     lease: PortLease,
     assignment: watch::Receiver<Arc<Assignment>>,
+    targets: Targets,
     stats: RtpStats,
     clock: Clock,
 ) -> Ingress {
     Box::new(move |stream| {
         Box::pin(async move {
             let line = stats.line(&lease.stream);
-            match Sockets::new(lease) {
+            match Sockets::new(lease, targets) {
                 Ok(sockets) => run(stream, sockets, assignment, line, clock).await,
                 // Out of memory in the kernel's poll set; the operator sees the ports gone by the digest.
                 Err(error) => tracing::error!(%error, "leased sockets are refused by the runtime and closed"),
@@ -81,6 +85,9 @@ async fn run(
         let assigned = assignment.borrow_and_update().clone();
         let Some(source) = assigned.rtp.clone() else { return };
         let receiver = Receiver::new(config(&source), clock.now());
+        if let Some(dialer) = sockets.dialer() {
+            dialer.aim(&assigned);
+        }
         let mut ingress = RtpIngress {
             stream: &stream,
             sockets: &mut sockets,
@@ -89,6 +96,8 @@ async fn run(
             receiver,
             heard: 0,
             publisher: None,
+            quiet_since: clock.now(),
+            useless: String::new(),
             assigned,
         };
         let outcome = caught(ingress.serve(&source, &mut assignment)).await;
@@ -127,7 +136,9 @@ fn config(source: &RtpSource) -> Config {
     // Over TCP, RTCP comes and goes on the media's own connection.
     let rtcp = match (source.transport, source.rtcp_port) {
         (RtpTransport::Udp, None) => Rtcp::Off,
-        (RtpTransport::Udp, Some(_)) | (RtpTransport::TcpPassive, _) => Rtcp::On { local_ssrc: random() },
+        (RtpTransport::Udp, Some(_)) | (RtpTransport::TcpPassive | RtpTransport::TcpActive, _) => {
+            Rtcp::On { local_ssrc: random() }
+        }
     };
     Config { ssrc: source.ssrc, policy, rtcp }
 }
@@ -149,6 +160,10 @@ struct RtpIngress<'a> {
     /// Bytes of the holder that the publisher was told of.
     heard: u64,
     publisher: Option<Publisher>,
+    /// Of a device that was connected to: since when nobody publishes.
+    quiet_since: Duration,
+    /// What was last said of a device that does not send.
+    useless: String,
     assigned: Arc<Assignment>,
 }
 
@@ -156,9 +171,18 @@ impl RtpIngress<'_> {
     async fn serve(&mut self, source: &RtpSource, edits: &mut watch::Receiver<Arc<Assignment>>) -> Turn {
         loop {
             let wake = self.receiver.deadline().map(|at| self.clock.instant(at));
+            let silence = self.silence().map(|at| self.clock.instant(at));
             tokio::select! {
-                ready = self.sockets.ready() => self.receive(ready).await,
+                ready = self.sockets.ready() => {
+                    let lost = matches!(ready, Ready::NotDialled(DialError::NumberTaken { .. }));
+                    self.receive(ready).await;
+                    if lost {
+                        // Without its socket the lease is seen to be lost: the operator asks for it once more, and is told who has it.
+                        return Turn::Over;
+                    }
+                }
                 () = until(wake) => self.receiver.timeout(self.clock.now()),
+                () = until(silence) => self.hang_up(Some(DialError::Silent)),
                 Ended(reason) = lost(self.publisher.as_ref()) => {
                     self.let_go(reason);
                     match reason {
@@ -170,7 +194,8 @@ impl RtpIngress<'_> {
                         | EndReason::TakenOver
                         | EndReason::Protocol
                         | EndReason::Panicked
-                        | EndReason::Kicked => {}
+                        // A device that we connect to is connected to anew.
+                        | EndReason::Kicked => self.hang_up(None),
                     }
                 }
                 // Without control the stream plays on as it is.
@@ -178,6 +203,9 @@ impl RtpIngress<'_> {
                     self.assigned = edits.borrow_and_update().clone();
                     if self.assigned.rtp.as_ref() != Some(source) {
                         return Turn::Edited;
+                    }
+                    if let Some(dialer) = self.sockets.dialer() {
+                        dialer.aim(&self.assigned);
                     }
                 }
             }
@@ -219,6 +247,41 @@ impl RtpIngress<'_> {
                 tracing::warn!(stream = %self.assigned, %error, "a connection cannot be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
+            Ready::Dialled(socket, device) => {
+                tracing::info!(stream = %self.assigned, remote = %canonical(device), "connected to the device");
+                let id = self.receiver.connect(device, now);
+                self.sockets.keep(id, socket);
+                self.quiet_since = now;
+            }
+            Ready::NotDialled(error) => self.note_useless(&error),
+        }
+    }
+
+    /// When a device that was connected to has sent nothing of use for too long.
+    fn silence(&self) -> Option<Duration> {
+        let waits = self.publisher.is_none() && self.sockets.dialled().is_some();
+        waits.then(|| self.quiet_since + self.assigned.publish.stall_timeout)
+    }
+
+    /// Ends the connection to the device, if there is one; the next attempt follows.
+    fn hang_up(&mut self, why: Option<fn(Remote) -> DialError>) {
+        let Some((id, remote)) = self.sockets.dialled() else { return };
+        self.receiver.disconnect(id, self.clock.now());
+        self.sockets.close(id);
+        if let Some(why) = why {
+            self.note_useless(&why(remote));
+        }
+    }
+
+    /// The device was not connected to, or to no use.
+    fn note_useless(&mut self, error: &DialError) {
+        self.line.dial_failed(error.reason());
+        let text = error.to_string();
+        self.stream.dial_failed(&text);
+        // Once, however often it is tried.
+        if self.useless != text {
+            tracing::warn!(stream = %self.assigned, error = text, "the device does not send; it is tried again and again");
+            self.useless = text;
         }
     }
 
@@ -246,8 +309,13 @@ impl RtpIngress<'_> {
                 Some(0) => return,
                 Some(length) => self.receiver.receive_stream(id, &buffer[..length], now),
                 None => {
+                    let useless = self.sockets.dialled().filter(|_| self.receiver.holder().is_none());
                     self.receiver.disconnect(id, now);
-                    return self.sockets.close(id);
+                    self.sockets.close(id);
+                    if let Some((_, remote)) = useless {
+                        self.note_useless(&DialError::Closed(remote));
+                    }
+                    return;
                 }
             }
         }
@@ -284,6 +352,9 @@ impl RtpIngress<'_> {
             publisher.heard((bytes - self.heard) as usize);
         }
         self.heard = bytes;
+        if self.publisher.is_some() {
+            self.quiet_since = self.clock.now();
+        }
         publishing
     }
 
@@ -294,6 +365,10 @@ impl RtpIngress<'_> {
                 tracing::info!(stream = %assigned, remote = %canonical(by.address), ssrc = by.ssrc, takeover = from.is_some(), "rtp source");
                 if let (Some(publisher), Some(_)) = (self.publisher.take(), from) {
                     publisher.give_up(EndReason::TakenOver);
+                }
+                self.useless.clear();
+                if let Some(dialer) = self.sockets.dialer() {
+                    dialer.media_came();
                 }
                 self.publish(by.address)
             }
@@ -320,7 +395,10 @@ impl RtpIngress<'_> {
             }
             Event::Close { connection, reason } => {
                 tracing::info!(stream = %assigned, ?reason, "a connection of an rtp source is closed");
-                self.sockets.close(connection);
+                match self.sockets.dialled() {
+                    Some(_) => self.hang_up(Some(DialError::Silent)),
+                    None => self.sockets.close(connection),
+                }
                 Publishing::Goes
             }
         }

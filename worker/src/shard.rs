@@ -135,6 +135,13 @@ pub enum ShardReport {
         /// Why the last one ended, where nobody publishes.
         reason: Option<EndReason>,
     },
+    /// The device that is to be connected to was not, or was of no use.
+    DialFailed {
+        /// Of which stream.
+        stream: StreamRef,
+        /// Why, for people.
+        error: Arc<str>,
+    },
     /// Media began to flow, or did not flow for stallTimeout.
     Media {
         /// Of which stream.
@@ -153,6 +160,9 @@ impl ShardReport {
             (ShardReport::Assigned(old), ShardReport::Assigned(new)) => old == new,
             (ShardReport::Closed(old), ShardReport::Closed(new)) => old == new,
             (ShardReport::Publisher { stream: old, .. }, ShardReport::Publisher { stream: new, .. }) => {
+                old == new
+            }
+            (ShardReport::DialFailed { stream: old, .. }, ShardReport::DialFailed { stream: new, .. }) => {
                 old == new
             }
             (ShardReport::Media { stream: old, .. }, ShardReport::Media { stream: new, .. }) => old == new,

@@ -282,7 +282,7 @@ fn stream(number: u64, version: u64) -> StreamObject {
         Source::Push { protocols: vec![PushProtocol::Rtmp] }
     } else {
         let (transport, ssrc_policy) = (RtpTransport::Udp, SsrcPolicy::Learn);
-        Source::Rtp(RtpSource { transport, ssrc: None, ssrc_policy, rtcp: true })
+        Source::Rtp(RtpSource { transport, ssrc: None, ssrc_policy, rtcp: true, port: None, remote: None })
     };
     let timeout = Duration::from_secs(10);
     StreamObject {

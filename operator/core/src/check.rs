@@ -158,9 +158,9 @@ fn shapes(state: &State) -> Vec<String> {
     for (key, claim) in &state.claims {
         let Some(lease) = &claim.lease else { continue };
         let Some(source) = &lease.source else { continue };
-        let asked = if source.rtcp { Shape::Pair } else { Shape::Single };
-        let has = if lease.ports.rtcp.is_some() { Shape::Pair } else { Shape::Single };
-        if asked != has {
+        let any = if source.rtcp { Shape::Pair } else { Shape::Single };
+        let asked = source.fixed().map_or(any, Shape::Exact);
+        if !asked.takes(lease.ports) {
             found.push(format!("{key} has {} for {asked:?}", lease.ports));
         }
     }

@@ -78,6 +78,19 @@ pub(crate) enum Shape {
     Single,
     /// An even one and the odd one above it.
     Pair,
+    /// These and no others.
+    Exact(Ports),
+}
+
+impl Shape {
+    /// Whether a stream that needs numbers of this shape is served by `ports`.
+    pub(crate) fn takes(self, ports: Ports) -> bool {
+        match self {
+            Self::Single => ports.rtcp.is_none(),
+            Self::Pair => ports.rtcp.is_some(),
+            Self::Exact(wanted) => wanted == ports,
+        }
+    }
 }
 
 /// The ports of one node.
@@ -235,6 +248,11 @@ impl Ledger {
             Shape::Pair => {
                 own.iter().copied().find(|&port| port % 2 == 0 && has(port) && has(port + 1)).map(pair)
             }
+            Shape::Exact(ports) => {
+                let is_free = |port: u16| shelf.numbers().contains(port) && !self.held.contains_key(&port);
+                let all = ports.numbers().all(|port| has(port) || is_free(port));
+                (all && ports.numbers().any(has)).then_some(ports)
+            }
         }
     }
 
@@ -270,6 +288,7 @@ impl Ledger {
                 let fresh = shelf.numbers().first_pair_without(&self.touched);
                 fresh.or_else(|| shelf.oldest_pair()).map(pair)
             }
+            Shape::Exact(ports) => self.is_free(pool, ports).then_some(ports),
         }
     }
 
@@ -289,17 +308,16 @@ impl Ledger {
             Some(Held::Leased { .. } | Held::Cooling { .. }) => None,
         };
         let candidates = self.quarantined.iter().filter_map(|&port| match shape {
-            Shape::Single => clean(port).map(|since| (since, port)),
+            Shape::Single => clean(port).map(|since| (since, single(port))),
             Shape::Pair => {
                 let even = port & !1;
-                Some((clean(even)?.max(clean(even + 1)?), even))
+                Some((clean(even)?.max(clean(even + 1)?), pair(even)))
+            }
+            Shape::Exact(ports) => {
+                ports.numbers().all(|port| clean(port).is_some()).then_some((Duration::ZERO, ports))
             }
         });
-        let (_, port) = candidates.min()?;
-        Some(match shape {
-            Shape::Single => single(port),
-            Shape::Pair => pair(port),
-        })
+        candidates.min().map(|(_, ports)| ports)
     }
 
     fn forget(&mut self, port: u16, before: &Held) {

@@ -58,6 +58,8 @@ fn is_told(reason: Reason) -> bool {
         | Reason::PoolNotAccepted
         | Reason::NamespaceNotAllowed
         | Reason::PoolExhausted
+        | Reason::PortTaken
+        | Reason::PortOutside
         | Reason::NoWorker
         | Reason::WorkerUnheard
         | Reason::WorkerLost

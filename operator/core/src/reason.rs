@@ -56,6 +56,10 @@ reasons! {
     Leased,
     /// No number is free.
     PoolExhausted,
+    /// The one number that it must have is held, rests, or is somebody else's.
+    PortTaken,
+    /// The one number that it must have is not among the pool's.
+    PortOutside,
     /// The worker acknowledged this epoch.
     Assigned,
     /// The assignment is written, the worker's answer is awaited.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::ids::{NodeName, ObjectName, Path, PoolName, ResourceVersion, Uid};
+use crate::ids::{NodeName, ObjectName, Path, PoolName, Ports, ResourceVersion, Uid};
 use crate::port_set::PortSet;
 use crate::reason::Reason;
 use crate::status::{PoolStatus, StreamStatus};
@@ -118,6 +118,26 @@ pub struct RtpSource {
     pub ssrc_policy: SsrcPolicy,
     /// A pair is leased, the odd number for RTCP.
     pub rtcp: bool,
+    /// This number, or the pair that begins with it, and no other. Even where there is a pair.
+    pub port: Option<u16>,
+    /// Whom to connect to; there for `TcpActive` only.
+    pub remote: Option<Remote>,
+}
+
+/// A device that is connected to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remote {
+    /// An address or a name.
+    pub host: Arc<str>,
+    /// Its port.
+    pub port: u16,
+}
+
+impl RtpSource {
+    /// The numbers that it must have; absent: whichever the pool gives.
+    pub fn fixed(&self) -> Option<Ports> {
+        self.port.map(|rtp| Ports { rtp, rtcp: self.rtcp.then_some(rtp | 1) })
+    }
 }
 
 /// How RTP comes.
@@ -127,6 +147,8 @@ pub enum RtpTransport {
     Udp,
     /// The sender connects (RFC 4571 framing).
     TcpPassive,
+    /// We connect to the sender, from the leased port (RFC 4571 framing).
+    TcpActive,
 }
 
 /// What an SSRC other than the configured one means.

@@ -91,6 +91,8 @@ pub enum SourceKind {
     RtpUdp,
     /// RTP over TCP, the sender connects.
     RtpTcpPassive,
+    /// RTP over TCP, we connect.
+    RtpTcpActive,
 }
 
 impl SourceKind {
@@ -100,12 +102,14 @@ impl SourceKind {
             Self::Push => "Push",
             Self::RtpUdp => "RTP/UDP",
             Self::RtpTcpPassive => "RTP/TCPPassive",
+            Self::RtpTcpActive => "RTP/TCPActive",
         }
     }
 
     /// The kind written as `text`.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Push, Self::RtpUdp, Self::RtpTcpPassive].into_iter().find(|kind| kind.as_str() == text)
+        let all = [Self::Push, Self::RtpUdp, Self::RtpTcpPassive, Self::RtpTcpActive];
+        all.into_iter().find(|kind| kind.as_str() == text)
     }
 }
 

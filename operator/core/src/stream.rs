@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use crate::action::Action;
 use crate::ids::{
-    BootId, Epoch, NodeName, ObjectName, Path, PoolName, ResourceVersion, UnixTime, WorkerName, WriteId,
+    BootId, Epoch, NodeName, ObjectName, Path, PoolName, Ports, ResourceVersion, UnixTime, WorkerName,
+    WriteId,
 };
 use crate::ledger::Shape;
 use crate::reason::Reason;
-use crate::spec::{Refusal, RtpSource, Selector, Source, StreamObject, StreamSpec};
+use crate::spec::{Refusal, RtpSource, RtpTransport, Selector, Source, StreamObject, StreamSpec};
 use crate::status::{ConditionType, Failover, Phase, Publisher, StreamStatus};
 
 /// A stream as the planner knows it.
@@ -125,6 +126,8 @@ pub(crate) enum Blocked {
     Ports {
         /// Where it is queued.
         queue: Queue,
+        /// Whether there is none, or the one that it must have is not to be had.
+        reason: Reason,
         /// For people.
         message: String,
     },
@@ -144,12 +147,32 @@ pub(crate) enum Blocked {
     },
 }
 
+impl Blocked {
+    /// Where it waits for a number.
+    pub(crate) fn queue(&self) -> Option<&Queue> {
+        match self {
+            Self::Ports { queue, reason: _, message: _ } => Some(queue),
+            Self::Worker { .. } | Self::Pool { .. } | Self::Closing | Self::Retry { .. } => None,
+        }
+    }
+}
+
 /// Streams that wait for the same thing: if the first can't have it, none can.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Queue {
     pub(crate) pool: PoolName,
     pub(crate) shape: Shape,
     pub(crate) node_selector: Selector,
+}
+
+impl Queue {
+    /// The numbers that are waited for, where no others will do.
+    pub(crate) fn exact(&self) -> Option<Ports> {
+        match self.shape {
+            Shape::Exact(ports) => Some(ports),
+            Shape::Single | Shape::Pair => None,
+        }
+    }
 }
 
 /// What a worker has said since its last inventory: that nobody publishes any more does not tell whether media is still waited for.
@@ -265,7 +288,14 @@ impl Stream {
 
     /// The numbers that it needs.
     pub(crate) fn shape(&self) -> Option<Shape> {
-        self.rtp().map(|rtp| if rtp.rtcp { Shape::Pair } else { Shape::Single })
+        let rtp = self.rtp()?;
+        let any = if rtp.rtcp { Shape::Pair } else { Shape::Single };
+        Some(rtp.fixed().map_or(any, Shape::Exact))
+    }
+
+    /// Whether we connect to its sender.
+    pub(crate) fn is_dialled(&self) -> bool {
+        self.rtp().is_some_and(|rtp| rtp.transport == RtpTransport::TcpActive)
     }
 
     /// The path that it declares.

@@ -7,8 +7,8 @@ use operator_core::{
     action::{Assign, AssignedSource, Directory, DirectoryEntry, Tokens},
     ids::{Ports, StreamRef, Term},
     spec::{
-        Latency, OnDuplicate, PlayPolicy, PlayProtocol, PortRange, PublishPolicy, PushProtocol, RtpSource,
-        RtpTransport, SlowViewer, SsrcPolicy,
+        Latency, OnDuplicate, PlayPolicy, PlayProtocol, PortRange, PublishPolicy, PushProtocol, Remote,
+        RtpSource, RtpTransport, SlowViewer, SsrcPolicy,
     },
 };
 use prost::{Message as _, bytes::Bytes};
@@ -146,10 +146,12 @@ fn access(tokens: &Tokens, allowed_cidrs: &[Arc<str>]) -> wire::Access {
 }
 
 fn rtp(source: &RtpSource, ports: Ports) -> wire::RtpSource {
-    let RtpSource { transport, ssrc, ssrc_policy, rtcp: _ } = source;
+    // Its numbers are in the lease.
+    let RtpSource { transport, ssrc, ssrc_policy, rtcp: _, port: _, remote } = source;
     let transport = match transport {
         RtpTransport::Udp => wire::RtpTransport::Udp,
         RtpTransport::TcpPassive => wire::RtpTransport::TcpPassive,
+        RtpTransport::TcpActive => wire::RtpTransport::TcpActive,
     };
     let ssrc_policy = match ssrc_policy {
         SsrcPolicy::Enforce => wire::SsrcPolicy::Enforce,
@@ -161,6 +163,9 @@ fn rtp(source: &RtpSource, ports: Ports) -> wire::RtpSource {
         ssrc_policy: ssrc_policy.into(),
         rtp_port: u32::from(ports.rtp),
         rtcp_port: ports.rtcp.map(u32::from),
+        remote: remote
+            .as_ref()
+            .map(|Remote { host, port }| wire::Remote { host: host.to_string(), port: u32::from(*port) }),
     }
 }
 

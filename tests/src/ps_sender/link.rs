@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io::Write;
-use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -36,26 +36,42 @@ enum Wire {
 impl Link {
     pub(super) fn open(options: &Options) -> Result<Link, String> {
         let to = options.to;
-        let wire = match options.transport {
+        match options.transport {
+            Transport::Tcp if options.listen => {
+                let listener = TcpListener::bind(to).map_err(|e| format!("listen on {to}: {e}"))?;
+                let (stream, _) = listener.accept().map_err(|e| format!("accept on {to}: {e}"))?;
+                Link::on(stream, options)
+            }
             Transport::Tcp => {
                 let stream =
                     TcpStream::connect_timeout(&to, PATIENCE).map_err(|e| format!("connect to {to}: {e}"))?;
-                stream.set_nodelay(options.byte_wise).map_err(|e| format!("TCP_NODELAY: {e}"))?;
-                stream.set_write_timeout(Some(PATIENCE)).map_err(|e| format!("write timeout: {e}"))?;
-                Wire::Tcp(stream)
+                Link::on(stream, options)
             }
             Transport::Udp => {
                 let any: SocketAddr = match to {
                     SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
                     SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
                 };
-                Wire::Udp(UdpSocket::bind(any).map_err(|e| format!("bind {any}: {e}"))?)
+                Ok(Link::new(
+                    Wire::Udp(UdpSocket::bind(any).map_err(|e| format!("bind {any}: {e}"))?),
+                    options,
+                ))
             }
-        };
+        }
+    }
+
+    /// Over a connection that is there.
+    pub(super) fn on(stream: TcpStream, options: &Options) -> Result<Link, String> {
+        stream.set_nodelay(options.byte_wise).map_err(|e| format!("TCP_NODELAY: {e}"))?;
+        stream.set_write_timeout(Some(PATIENCE)).map_err(|e| format!("write timeout: {e}"))?;
+        Ok(Link::new(Wire::Tcp(stream), options))
+    }
+
+    fn new(wire: Wire, options: &Options) -> Link {
         let faults = options.transport == Transport::Udp;
-        Ok(Link {
+        Link {
             wire,
-            to,
+            to: options.to,
             byte_wise: options.byte_wise,
             loss: if faults { options.loss } else { 0.0 },
             reorder: if faults { options.reorder as u64 } else { 0 },
@@ -64,7 +80,7 @@ impl Link {
             random: options.seed,
             sent: 0,
             lost: 0,
-        })
+        }
     }
 
     /// Sends a packet, at once or some places later.

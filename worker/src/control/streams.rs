@@ -37,7 +37,8 @@ pub struct Held {
     /// Tells its ingress of an edit.
     edits: Option<watch::Sender<Arc<Assignment>>>,
     publisher: Option<PublisherInfo>,
-    ended: Option<EndReason>,
+    /// Why nobody publishes, in the words of a [`EndReason`] or of a connection that did not come about.
+    ended: Option<Arc<str>>,
     live: bool,
 }
 
@@ -163,7 +164,7 @@ impl Streams {
             ports,
             edits,
             publisher: held.publisher.take(),
-            ended: held.ended,
+            ended: held.ended.take(),
             live: held.live,
         };
     }
@@ -259,7 +260,17 @@ impl Streams {
     ) -> Option<Kind> {
         let held = self.current(stream)?;
         held.publisher = publisher;
-        held.ended = ended;
+        held.ended = ended.map(|reason| reason.as_str().into());
+        Some(publisher_message(held))
+    }
+
+    /// Its device could not be connected to. Said once, however often that is tried.
+    pub fn dial_failed(&mut self, stream: &StreamRef, error: Arc<str>) -> Option<Kind> {
+        let held = self.current(stream)?;
+        if held.publisher.is_some() || held.ended.as_ref() == Some(&error) {
+            return None;
+        }
+        held.ended = Some(error);
         Some(publisher_message(held))
     }
 
@@ -317,7 +328,8 @@ impl Streams {
 }
 
 fn numbers(assignment: &Assignment) -> Option<(crate::assignment::RtpTransport, u16, Option<u16>)> {
-    let RtpSource { transport, ssrc: _, ssrc_policy: _, rtp_port, rtcp_port } = assignment.rtp.as_ref()?;
+    let RtpSource { transport, ssrc: _, ssrc_policy: _, rtp_port, rtcp_port, remote: _ } =
+        assignment.rtp.as_ref()?;
     Some((*transport, *rtp_port, *rtcp_port))
 }
 
@@ -330,7 +342,7 @@ fn publisher_message(held: &Held) -> Kind {
     Kind::Publisher(wire::PublisherChanged {
         stream: Some(convert::stream_ref(&held.assignment.stream)),
         publisher: held.publisher.as_ref().map(convert::publisher),
-        reason: held.ended.map(|reason| reason.as_str().to_owned()).unwrap_or_default(),
+        reason: held.ended.as_deref().unwrap_or_default().to_owned(),
     })
 }
 

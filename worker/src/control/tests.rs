@@ -187,6 +187,7 @@ fn with_control_that_reads<F: Future<Output = ()>>(proc: PathBuf, test: impl FnO
             ports: ports.clone(),
             rtp: RtpStats::default(),
             proc,
+            targets: Targets::default(),
             clock: Clock::start(),
             pulse: Pulse::new(Thread::Control),
             status: status.clone(),
@@ -335,6 +336,25 @@ fn a_stream_is_assigned_told_and_revoked() {
         // Of what is not here nothing is asked of a shard.
         session.tell(1, revoke("nobody", 1)).await;
         assert_eq!(session.report().await, closed("nobody", 1, &[]));
+    });
+}
+
+#[test]
+fn that_a_device_is_not_connected_to_is_told_once_however_often_it_is_tried() {
+    with_control(async |world: World| {
+        let (mut session, ..) = world.session().await.greeted().await;
+        session.tell(1, assign("a", 1, None)).await;
+        world.assigned().await;
+        let failed = |error: &str| ShardReport::DialFailed { stream: own("a", 1), error: error.into() };
+        for error in ["refused", "refused", "silent", "refused"] {
+            world.says(failed(error)).await;
+        }
+        for error in ["refused", "silent", "refused"] {
+            let Kind::Publisher(told) = session.report().await else {
+                panic!("a word of the device was due")
+            };
+            assert_eq!((told.publisher, &*told.reason), (None, error));
+        }
     });
 }
 

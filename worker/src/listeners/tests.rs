@@ -17,6 +17,7 @@ fn source(transport: RtpTransport, rtp_port: u16, rtcp_port: Option<u16>) -> Rtp
         ssrc_policy: crate::assignment::SsrcPolicy::Learn,
         rtp_port,
         rtcp_port,
+        remote: None,
     }
 }
 
@@ -103,6 +104,40 @@ fn a_listener_that_closed_first_is_bound_again_at_once() {
     drop(lease);
     drop(peer);
     ports.lease(&stream("b"), &source(RtpTransport::TcpPassive, port, None)).unwrap();
+}
+
+#[test]
+fn a_number_to_connect_from_is_ours_and_is_connected_from_again_and_again() {
+    let ports = BoundPorts::default();
+    let port = free_pair();
+    let lease = ports.lease(&stream("a"), &source(RtpTransport::TcpActive, port, None)).unwrap();
+    assert_eq!(ports.all(), [(port, Protocol::Tcp, stream("a"))]);
+    let plain = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let bound = plain.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into());
+    assert_eq!(bound.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+
+    let device = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = device.local_addr().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+    for _ in 0..3 {
+        let socket = runtime.block_on(outgoing(port, address).unwrap().connect(address)).unwrap();
+        let (accepted, from) = device.accept().unwrap();
+        assert_eq!(from.port(), port);
+        // Ours closes first: without the reset the two ports would be in TIME_WAIT.
+        drop(socket);
+        drop(accepted);
+    }
+
+    // Whoever listens there all the same is met by the next one.
+    let thief = listen(port).unwrap();
+    assert_eq!(outgoing(port, address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    drop(thief);
+    drop(lease);
+    assert_eq!(ports.all(), []);
+    let thief = listen(port).unwrap();
+    let error = ports.lease(&stream("a"), &source(RtpTransport::TcpActive, port, None)).unwrap_err();
+    assert_eq!((error.port, error.protocol), (port, Protocol::Tcp));
+    drop(thief);
 }
 
 #[test]

@@ -10,7 +10,10 @@ use media::rtp::ConnectionId;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
+use super::dial::{DialError, Dialer};
+use crate::assignment::Remote;
 use crate::listeners::{Leased, Media, PortLease};
+use crate::targets::Targets;
 
 /// A peer that is gone without a word is found out after a minute, though nobody else asks for its place.
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -31,6 +34,7 @@ pub struct Sockets {
 enum Socket {
     Udp(Leased<UdpSocket>),
     Tcp(Leased<TcpListener>),
+    Dial(Dialer),
 }
 
 #[derive(Debug)]
@@ -54,14 +58,18 @@ pub enum Ready {
     Connection(ConnectionId),
     /// No connection could be accepted, for want of descriptors or memory.
     Failed(io::Error),
+    /// The device was connected to.
+    Dialled(TcpStream, SocketAddr),
+    /// It was not. The next attempt is waited for.
+    NotDialled(DialError),
 }
 
 impl Sockets {
     /// Puts a lease on the runtime of the calling thread.
-    pub fn new(lease: PortLease) -> io::Result<Sockets> {
+    pub fn new(lease: PortLease, targets: Targets) -> io::Result<Sockets> {
         let PortLease { stream: _, media, rtcp } = lease;
-        let media = Socket::new(media)?;
-        let rtcp = rtcp.map(Socket::new).transpose()?;
+        let media = Socket::new(media, &targets)?;
+        let rtcp = rtcp.map(|rtcp| Socket::new(rtcp, &targets)).transpose()?;
         Ok(Sockets { media, rtcp, connections: Vec::new(), rtcp_connections: Vec::new() })
     }
 
@@ -71,7 +79,7 @@ impl Sockets {
     }
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Ready> {
-        match &self.media {
+        match &mut self.media {
             Socket::Udp(socket) => {
                 if socket.socket().poll_recv_ready(context).is_ready() {
                     return Poll::Ready(Ready::Datagrams);
@@ -82,6 +90,12 @@ impl Sockets {
                 Poll::Ready(Err(error)) => return Poll::Ready(Ready::Failed(error)),
                 Poll::Pending => {}
             },
+            Socket::Dial(dialer) if self.connections.is_empty() => match dialer.poll(context) {
+                Poll::Ready(Ok((socket, peer))) => return Poll::Ready(Ready::Dialled(socket, peer)),
+                Poll::Ready(Err(error)) => return Poll::Ready(Ready::NotDialled(error)),
+                Poll::Pending => {}
+            },
+            Socket::Dial(_) => {}
         }
         for connection in &self.connections {
             if connection.socket.poll_read_ready(context).is_ready() {
@@ -94,7 +108,7 @@ impl Sockets {
                 poll_rtcp(listener.socket(), &mut self.rtcp_connections, context);
                 Poll::Pending
             }
-            None => Poll::Pending,
+            Some(Socket::Dial(_)) | None => Poll::Pending,
         }
     }
 
@@ -121,7 +135,7 @@ impl Sockets {
     pub fn send_rtcp(&self, bytes: &[u8], to: SocketAddr) {
         match &self.rtcp {
             Some(Socket::Udp(socket)) => drop(socket.socket().try_send_to(bytes, to)),
-            Some(Socket::Tcp(_)) | None => self.send(bytes, to),
+            Some(Socket::Tcp(_) | Socket::Dial(_)) | None => self.send(bytes, to),
         }
     }
 
@@ -169,11 +183,26 @@ impl Sockets {
     pub fn close_all(&mut self) {
         self.connections.clear();
     }
+
+    /// What connects to the device, where that is how media comes.
+    pub fn dialer(&mut self) -> Option<&mut Dialer> {
+        match &mut self.media {
+            Socket::Dial(dialer) => Some(dialer),
+            Socket::Udp(_) | Socket::Tcp(_) => None,
+        }
+    }
+
+    /// The device that is connected to at the moment, and by which connection.
+    pub fn dialled(&self) -> Option<(ConnectionId, Remote)> {
+        let Socket::Dial(dialer) = &self.media else { return None };
+        self.connections.first().map(|connection| connection.id).zip(dialer.remote().cloned())
+    }
 }
 
 impl Socket {
-    fn new(media: Media) -> io::Result<Socket> {
+    fn new(media: Media, targets: &Targets) -> io::Result<Socket> {
         Ok(match media {
+            Media::Reserved(leased) => Socket::Dial(Dialer::new(leased, targets.clone())),
             Media::Udp(leased) => Socket::Udp(leased.try_map(UdpSocket::from_std)?),
             Media::Tcp(leased) => Socket::Tcp(leased.try_map(TcpListener::from_std)?),
         })

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use media::rtp::{Counters, Dropped};
 
+use super::dial::DialFailure;
 use crate::assignment::StreamRef;
 
 /// All rtp ingresses of the process. Clones are the same.
@@ -31,21 +32,28 @@ pub struct RtpCounters {
     /// Panics that ended a receiver; the next one began at once.
     pub panics: u64,
     dropped: [u64; Dropped::ALL.len()],
+    dial_failures: [u64; DialFailure::ALL.len()],
 }
 
 impl RtpCounters {
+    /// How often a device was not connected to, or to no use, for this reason.
+    pub fn dial_failures(&self, reason: DialFailure) -> u64 {
+        self.dial_failures[reason as usize]
+    }
+
     /// How many were dropped for this reason.
     pub fn dropped(&self, reason: Dropped) -> u64 {
         self.dropped[reason as usize]
     }
 
     fn add(&mut self, other: &RtpCounters) {
-        let RtpCounters { packets, bytes, denied, panics, dropped } = other;
+        let RtpCounters { packets, bytes, denied, panics, dropped, dial_failures } = other;
         self.packets += packets;
         self.bytes += bytes;
         self.denied += denied;
         self.panics += panics;
-        for (sum, more) in self.dropped.iter_mut().zip(dropped) {
+        let sums = self.dropped.iter_mut().chain(&mut self.dial_failures);
+        for (sum, more) in sums.zip(dropped.iter().chain(dial_failures)) {
             *sum += more;
         }
     }
@@ -61,6 +69,7 @@ impl RtpStats {
             past: RtpCounters::default(),
             denied: 0,
             panics: 0,
+            dial_failures: Default::default(),
         }
     }
 
@@ -93,9 +102,15 @@ pub struct Line {
     /// Counted here, not in the receiver.
     denied: u64,
     panics: u64,
+    dial_failures: [u64; DialFailure::ALL.len()],
 }
 
 impl Line {
+    /// A device was not connected to, or to no use.
+    pub fn dial_failed(&mut self, reason: DialFailure) {
+        self.dial_failures[reason as usize] += 1;
+    }
+
     /// Somebody from outside allowedCIDRs.
     pub fn deny(&mut self) {
         self.denied += 1;
@@ -114,7 +129,8 @@ impl Line {
 
     /// The present receiver ends here; another begins at 0.
     pub fn turn(&mut self, present: &Counters) {
-        (self.past, self.denied, self.panics) = (self.sum(present), 0, 0);
+        self.past = self.sum(present);
+        (self.denied, self.panics, self.dial_failures) = (0, 0, Default::default());
     }
 
     fn sum(&self, present: &Counters) -> RtpCounters {
@@ -126,6 +142,7 @@ impl Line {
             denied: self.denied,
             panics: self.panics,
             dropped,
+            dial_failures: self.dial_failures,
         });
         sum
     }

@@ -3,13 +3,14 @@
 //! Types, enums and durations are not here: reading the YAML into the types of this module has refused those already.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 
 use crate::reason::Reason;
 
 use super::{
     Access, Duration, MediaStream, MediaStreamSpec, MediaStreamStatus, OnDuplicate, PlayProtocol, PlaySpec,
-    PortPool, PublishSpec, PushProtocol, RtpPayload, RtpSource, RtpTransport, ShrinkPolicy, Source,
-    SsrcPolicy, access, port_pool, words,
+    PortPool, PublishSpec, PushProtocol, RemoteAddress, RtpPayload, RtpSource, RtpTransport, ShrinkPolicy,
+    Source, SsrcPolicy, access, port_pool, words,
 };
 
 /// Why an object is not accepted.
@@ -139,10 +140,18 @@ impl Findings {
 
     fn rtp(&mut self, rtp: &RtpSource) {
         let RtpSource { transport, payload, ssrc, ssrc_policy, rtcp, port, shared, remote } = rtp;
-        self.works(*transport != RtpTransport::TcpActive, "spec.source.rtp.transport", words::RTP_ACTIVE);
-        self.works(remote.is_none(), "spec.source.rtp.remote", words::RTP_REMOTE);
+        let active = *transport == RtpTransport::TcpActive;
+        self.must(remote.is_some() || !active, "spec.source.rtp.remote", words::RTP_ACTIVE);
+        self.must(remote.is_none() || active, "spec.source.rtp.remote", words::RTP_REMOTE);
+        if let Some(RemoteAddress { host, port }) = remote {
+            self.must(is_host(host), "spec.source.rtp.remote.host", words::HOST);
+            self.must(*port != 0, "spec.source.rtp.remote.port", words::REMOTE_PORT);
+        }
         self.works(*payload == RtpPayload::Ps, "spec.source.rtp.payload", words::RTP_PAYLOAD);
-        self.works(port.is_none(), "spec.source.rtp.port", words::RTP_PORT);
+        self.must(*port != Some(0), "spec.source.rtp.port", words::RTP_PORT);
+        let pair = rtcp.unwrap_or(*transport == RtpTransport::Udp);
+        let fits = port.is_none_or(|port| port % 2 == 0 || !pair);
+        self.must(fits, "spec.source.rtp.port", words::RTP_PORT_ODD);
         self.works(!shared, "spec.source.rtp.shared", words::RTP_SHARED);
         let meant = *rtcp != Some(true) || *transport == RtpTransport::Udp;
         self.must(meant, "spec.source.rtp.rtcp", words::RTP_RTCP);
@@ -249,6 +258,17 @@ impl Findings {
 
 /// The longest path; RTMP and HTTP carry it in one request line.
 const PATH_BYTES_MAX: usize = 512;
+
+/// The longest host name (RFC 1035 §2.3.4).
+const HOST_BYTES_MAX: usize = 253;
+
+/// A name or an address, as CEL's isIP reads it: without a zone, and IPv4 as such.
+fn is_host(text: &str) -> bool {
+    let name = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    let is_name = !text.is_empty() && text.bytes().all(name);
+    let is_v6 = text.parse::<Ipv6Addr>().is_ok_and(|address| address.to_ipv4_mapped().is_none());
+    (is_name || is_v6) && text.len() <= HOST_BYTES_MAX
+}
 
 /// Reads an SSRC as GB/T 28181 writes it: 10 decimal digits.
 pub fn parse_ssrc(text: &str) -> Option<u32> {

@@ -144,17 +144,17 @@ pub enum PushProtocol {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("!has(self.transport) || self.transport != 'TCPActive'").message(words::RTP_ACTIVE).field_path(".transport"),
-    validation = Rule::new("!has(self.remote)").message(words::RTP_REMOTE).field_path(".remote"),
+    validation = Rule::new("has(self.remote) || !has(self.transport) || self.transport != 'TCPActive'").message(words::RTP_ACTIVE).field_path(".remote"),
+    validation = Rule::new("!has(self.remote) || (has(self.transport) && self.transport == 'TCPActive')").message(words::RTP_REMOTE).field_path(".remote"),
     validation = Rule::new("!has(self.payload) || self.payload == 'PS'").message(words::RTP_PAYLOAD).field_path(".payload"),
-    validation = Rule::new("!has(self.port)").message(words::RTP_PORT).field_path(".port"),
+    validation = Rule::new("!has(self.port) || self.port % 2 == 0 || (has(self.rtcp) ? !self.rtcp : has(self.transport) && self.transport != 'UDP')").message(words::RTP_PORT_ODD).field_path(".port"),
     validation = Rule::new("!has(self.shared) || !self.shared").message(words::RTP_SHARED).field_path(".shared"),
     validation = Rule::new("!has(self.rtcp) || !self.rtcp || !has(self.transport) || self.transport == 'UDP'").message(words::RTP_RTCP).field_path(".rtcp"),
     validation = Rule::new("has(self.ssrc) || (has(self.ssrcPolicy) && self.ssrcPolicy == 'Learn')").message(words::SSRC_MISSING),
 )]
 pub struct RtpSource {
-    /// UDP, or TCPPassive: the device connects to us, each packet after its length in two bytes (RFC 4571).
-    /// TCPActive, where we connect to the device, does not work yet.
+    /// UDP, or TCPPassive: the device connects to us, each packet after its length in two bytes (RFC 4571). TCPActive: we connect to
+    /// the device, to remote and from the leased port, again and again until it answers and whenever it stops sending.
     #[serde(default)]
     pub transport: RtpTransport,
 
@@ -177,7 +177,9 @@ pub struct RtpSource {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtcp: Option<bool>,
 
-    /// Does not work yet: this port and no other.
+    /// This port of the pool and no other. With RTCP it must be even, and the odd one above it is leased with it. While it is not
+    /// free the stream waits for it, PortsAllocated=False/PortTaken. The pool gives it to others meanwhile, so keep such ports in a
+    /// PortPool of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: Option<u16>,
@@ -186,7 +188,8 @@ pub struct RtpSource {
     #[serde(default)]
     pub shared: bool,
 
-    /// Does not work yet: the device to connect to, for TCPActive.
+    /// The device to connect to, for TCPActive. Addresses of the node itself, loopback and link-local ones are connected to only
+    /// where the worker's --allow-targets has them, and none that its --deny-targets has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remote: Option<RemoteAddress>,
 }
@@ -231,8 +234,9 @@ pub enum SsrcPolicy {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RemoteAddress {
-    /// Address or host name.
+    /// Address or host name, which is looked up before each attempt.
     #[schemars(length(max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9._-]+$') || isIP(self)").message(words::HOST))]
     pub host: String,
     /// Port.
     #[schemars(range(min = 1, max = 65535))]

@@ -18,12 +18,13 @@ pub(super) const PLAY_PROTOCOLS: &str = "protocols: only RTMP and HTTPFLV work y
 pub(super) const PROTOCOLS_EMPTY: &str =
     "protocols must not be empty: leave it out for all that work, or name at least one";
 pub(super) const PROTOCOLS_TWICE: &str = "protocols names one twice: name each protocol once";
-pub(super) const RTP_ACTIVE: &str =
-    "transport TCPActive does not work yet: use TCPPassive and let the device connect to us, or UDP";
-pub(super) const RTP_REMOTE: &str = "remote belongs to TCPActive, which does not work yet: remove it";
+pub(super) const RTP_ACTIVE: &str = "remote is needed with transport TCPActive: write whom to connect to, such as {host: 192.0.2.7, port: 15060}";
+pub(super) const RTP_REMOTE: &str = "remote belongs to transport TCPActive, where we connect to the device: remove it, or write transport: TCPActive";
+pub(super) const HOST: &str = "host must be a host name or an address alone, without brackets, port or zone: write nvr.example, 192.0.2.7 or 2001:db8::7";
+pub(super) const REMOTE_PORT: &str = "port must be from 1 to 65535: write the one that the device listens on";
 pub(super) const RTP_PAYLOAD: &str = "payload: only PS works yet; remove TS, ES or Auto and have the device send PS, as GB28181 does by default";
-pub(super) const RTP_PORT: &str =
-    "port does not work yet: remove it; a port is leased from the pool and shown in status.ports";
+pub(super) const RTP_PORT: &str = "port must be from 1 to 65535 and one of the pool's: write one of its spec.ranges, or remove it and read status.ports";
+pub(super) const RTP_PORT_ODD: &str = "port must be even where RTCP has the odd port above it: write the even one, or rtcp: false for a single port";
 pub(super) const RTP_SHARED: &str = "shared does not work yet: remove it; each stream leases its own port";
 pub(super) const RTP_RTCP: &str = "rtcp: true has no meaning over TCP, where RTCP comes in-band on the one port: remove it, or use transport UDP";
 pub(super) const SSRC: &str =

@@ -84,3 +84,14 @@ fn what_lies_outside_after_an_edit_drains() {
     free(&mut ledger, 13);
     assert_eq!(ledger.draining(&pool()), None);
 }
+
+#[test]
+fn exact_numbers_are_these_or_none() {
+    let mut ledger = ledger(10, 13);
+    assert_eq!(next(&mut ledger, Shape::Exact(pair(12))), Some(pair(12)));
+    assert_eq!(next(&mut ledger, Shape::Exact(pair(12))), None);
+    assert_eq!(next(&mut ledger, Shape::Exact(single(13))), None, "half of the pair");
+    free(&mut ledger, 13);
+    assert_eq!(next(&mut ledger, Shape::Exact(single(13))), Some(single(13)));
+    assert_eq!(next(&mut ledger, Shape::Exact(single(14))), None, "outside the pool");
+}

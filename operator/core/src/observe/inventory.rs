@@ -54,7 +54,10 @@ impl State {
         for binding in bound {
             match binding.stream {
                 Some(stream) => {
+                    // Of the two that TCP is used for, the one that is asked for.
+                    let dialled = self.streams.get(&stream.uid).is_some_and(Stream::is_dialled);
                     let transport = match binding.protocol {
+                        Protocol::Tcp if dialled => RtpTransport::TcpActive,
                         Protocol::Tcp => RtpTransport::TcpPassive,
                         Protocol::Udp => RtpTransport::Udp,
                     };

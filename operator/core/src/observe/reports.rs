@@ -120,9 +120,15 @@ impl State {
         }
         let owner = holder.map_or_else(|| error.to_string(), |holder| holder.describe());
         if let Some((object, pool)) = self.stream_ref(&key).zip(self.pool_of(&key)) {
+            let stream = self.streams.get(&key.uid);
+            let is_fixed = stream.and_then(|stream| stream.rtp()).is_some_and(|rtp| rtp.port.is_some());
+            let what_now = if is_fixed {
+                "no other number will do, so the stream waits for it. End that process, or write another spec.source.rtp.port"
+            } else {
+                "another number is leased. End that process, or list the port in the pool's spec.reserved"
+            };
             let note = format!(
-                "port {port}/{protocol} of pool {pool} on node {node} is held by {owner}; another number is leased. \
-                 End that process, or list the port in the pool's spec.reserved"
+                "port {port}/{protocol} of pool {pool} on node {node} is held by {owner}; {what_now}"
             );
             self.outbox.push(Action::Emit {
                 object,

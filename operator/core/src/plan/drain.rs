@@ -51,11 +51,12 @@ impl State {
     }
 
     fn move_away(&mut self, uid: &Uid, key: &StreamRef, now: Now) {
-        // A sender to leased ports must be invited to the new ones, and is heard on the old ones until then.
-        let has_sender = self
-            .streams
-            .get(uid)
-            .is_some_and(|stream| stream.rtp().is_some() && (stream.live || stream.publisher.is_some()));
+        // A sender to leased ports must be invited to the new ones, and is heard on the old ones until then. One that we connect to is
+        // found by the new worker, and may take one connection only.
+        let has_sender = self.streams.get(uid).is_some_and(|stream| {
+            let comes = stream.rtp().is_some() && !stream.is_dialled();
+            comes && (stream.live || stream.publisher.is_some())
+        });
         if !self.relocate(uid, key, Reason::Drained, now.mono, now) {
             return self.strand(uid);
         }

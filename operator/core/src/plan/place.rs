@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use crate::event::Now;
 use crate::ids::{NodeName, PoolName, Ports, Uid};
-use crate::ledger::{Owner, Shape};
+use crate::ledger::{Held, Ledger, Owner, Quarantine, QuarantineCause, Shape};
 use crate::node::Node;
 use crate::reason::Reason;
+use crate::spec::PoolSpec;
 use crate::state::State;
 use crate::stream::{Blocked, Queue, Stream};
 
@@ -46,7 +47,10 @@ impl State {
         match self.find_ports(stream, &candidates, (&pool, shape), turn, now) {
             Some((node, ports)) => Ok(Place { node, lease: Some((pool, ports)) }),
             None if self.is_looked_at(&candidates) => Err(self.until_looked_at(stream, &pool, &queue)),
-            None => Err(Blocked::Ports { message: self.exhausted(&pool, shape, &candidates), queue }),
+            None => {
+                let (reason, message) = self.why_no_ports(&pool, shape, &candidates);
+                Err(Blocked::Ports { queue, reason, message })
+            }
         }
     }
 
@@ -57,7 +61,7 @@ impl State {
     /// What a stream waits for that would have a number if it were known who holds it. It is a moment: who is in a queue stays there.
     fn until_looked_at(&self, stream: &Stream, pool: &PoolName, queue: &Queue) -> Blocked {
         match &stream.blocked {
-            Some(waits @ Blocked::Ports { queue: own, message: _ }) if own == queue => waits.clone(),
+            Some(waits @ Blocked::Ports { queue: own, .. }) if own == queue => waits.clone(),
             _ => Blocked::Worker {
                 reason: Reason::AwaitingInventory,
                 message: format!(
@@ -82,24 +86,33 @@ impl State {
     /// Numbers of `pool` became free: whoever has waited longest gets them. If the first of a queue can't be served, none
     /// of it can.
     pub(super) fn serve_waiting(&mut self, pool: &PoolName, now: Now) {
-        let mut open: BTreeSet<Queue> =
-            self.queues.keys().filter(|queue| queue.pool == *pool).cloned().collect();
-        loop {
-            let heads = open
-                .iter()
-                .filter_map(|queue| Some((self.queues.get(queue)?.first()?.clone(), queue.clone())));
-            let Some(((_, uid), queue)) = heads.min() else { return };
+        let head =
+            |state: &Self, queue: &Queue| Some((state.queues.get(queue)?.first()?.clone(), queue.clone()));
+        let of_pool = self.queues.keys().filter(|queue| queue.pool == *pool);
+        let mut heads: BTreeSet<_> = of_pool.filter_map(|queue| head(self, queue)).collect();
+        while let Some(((_, uid), queue)) = heads.pop_first() {
             match self.place(&uid, now) {
                 Ok(place) => {
                     self.block(&uid, None, now);
                     self.take(&uid, place, now);
                 }
-                Err(Blocked::Ports { queue: own, .. }) if own == queue => {
-                    open.remove(&queue);
+                Err(blocked) if blocked.queue() == Some(&queue) => {
+                    self.tell_waiting(&queue, &blocked, now);
+                    continue;
                 }
                 // It waits for something else by now, or for another pool's numbers.
                 Err(blocked) => self.block(&uid, Some(blocked), now),
             }
+            heads.extend(head(self, &queue));
+        }
+    }
+
+    /// What keeps one number from those who wait for it changes; that a pool is exhausted is said once.
+    fn tell_waiting(&mut self, queue: &Queue, blocked: &Blocked, now: Now) {
+        let waiting = self.queues.get(queue).filter(|_| queue.exact().is_some());
+        let waiting: Vec<Uid> = waiting.into_iter().flatten().map(|(_, uid)| uid.clone()).collect();
+        for uid in waiting {
+            self.block(&uid, Some(blocked.clone()), now);
         }
     }
 
@@ -197,7 +210,7 @@ impl State {
         }
         let former = stream.stored.ports.as_ref().filter(|_| stream.moving.is_some());
         let former = former.map(|ports| Ports { rtp: ports.rtp, rtcp: ports.rtcp });
-        let former = former.filter(|ports| (shape == Shape::Pair) == ports.rtcp.is_some());
+        let former = former.filter(|ports| shape.takes(*ports));
         first(&|node| {
             former
                 .filter(|ports| node.ledger.is_free(pool, *ports))
@@ -230,7 +243,74 @@ impl State {
         Blocked::Worker { reason, message }
     }
 
-    fn exhausted(&self, pool: &PoolName, shape: Shape, candidates: &[NodeName]) -> String {
+    /// Why none of `candidates` has numbers for a stream, and what can be done.
+    fn why_no_ports(&self, pool: &PoolName, shape: Shape, candidates: &[NodeName]) -> (Reason, String) {
+        let exhausted = |what| (Reason::PoolExhausted, self.exhausted(pool, what, candidates));
+        match shape {
+            Shape::Single => exhausted("number"),
+            Shape::Pair => exhausted("pair of an even and an odd number"),
+            Shape::Exact(ports) => self.why_not_these(pool, ports, candidates),
+        }
+    }
+
+    /// What keeps the one number that a stream must have, on the node that would do best.
+    fn why_not_these(&self, pool: &PoolName, ports: Ports, candidates: &[NodeName]) -> (Reason, String) {
+        let ledgers = || candidates.iter().filter_map(|name| Some((name, &self.nodes.get(name)?.ledger)));
+        let lacks = |ledger: &Ledger, port: u16| {
+            ledger.shelf(pool).is_none_or(|shelf| !shelf.numbers().contains(port))
+        };
+        let held = ledgers().filter(|(_, ledger)| !ports.numbers().any(|port| lacks(ledger, port))).find_map(
+            |(node, ledger)| ports.numbers().find_map(|port| Some((node, port, ledger.held(port)?))),
+        );
+        if let Some((node, port, held)) = held {
+            return (Reason::PortTaken, format!("port {port} on node {node} {}", self.holder_of(held, pool)));
+        }
+        let outside = ledgers().find_map(|(_, ledger)| ports.numbers().find(|port| lacks(ledger, *port)));
+        let Some(port) = outside else {
+            let message =
+                format!("port {} is about to be leased to a stream that has waited longer", ports.rtp);
+            return (Reason::PortTaken, message);
+        };
+        let spec = self.pools.get(pool).and_then(|pool| pool.spec.as_ref());
+        let in_ranges =
+            |spec: &PoolSpec| spec.ranges.iter().any(|range| (range.start..=range.end).contains(&port));
+        let why = match spec {
+            Some(spec) if spec.numbers.contains(port) => "is one of the worker's own listeners, not a number",
+            Some(spec) if in_ranges(spec) => "is in spec.reserved",
+            Some(_) | None => "lies outside spec.ranges",
+        };
+        let message = format!(
+            "port {port} {why} of the PortPool {pool}; write another spec.source.rtp.port, or change the pool: it is served at once"
+        );
+        (Reason::PortOutside, message)
+    }
+
+    /// Who has a number that is not free, and when it will be.
+    fn holder_of(&self, held: &Held, pool: &PoolName) -> String {
+        match held {
+            Held::Leased { claims, pool: _, beneath: _ } => {
+                let claim = claims.first().and_then(|key| self.claims.get(key));
+                let name = claim.and_then(|claim| claim.name.as_ref());
+                let name = name.map_or("a stream that is gone".to_owned(), |name| format!("stream {name}"));
+                format!(
+                    "is leased to {name}; delete that one, or write another spec.source.rtp.port. This one is served as soon as the \
+                     port is free"
+                )
+            }
+            Held::Cooling { until: _, owner: _, pool: _ } => {
+                format!("rests for the cooldown of the PortPool {pool}; it is leased as soon as that is over")
+            }
+            Held::Quarantined(Quarantine { cause: QuarantineCause::Leak, .. }) => {
+                "is still open in our worker, which was told to close it".to_owned()
+            }
+            Held::Quarantined(Quarantine { cause: QuarantineCause::Foreign(_), owner, .. }) => format!(
+                "is held by {owner}; end that process, or write another spec.source.rtp.port. This one is served as soon as the port is \
+                 seen to be free"
+            ),
+        }
+    }
+
+    fn exhausted(&self, pool: &PoolName, what: &str, candidates: &[NodeName]) -> String {
         let mut users: std::collections::BTreeMap<&str, u32> = std::collections::BTreeMap::new();
         for (namespace, count) in
             candidates.iter().filter_map(|name| self.nodes.get(name)?.users.get(pool)).flatten()
@@ -241,10 +321,6 @@ impl State {
         let most = most.map_or(String::new(), |(namespace, count)| {
             format!("; namespace {namespace} holds most, {count} numbers")
         });
-        let what = match shape {
-            Shape::Single => "number",
-            Shape::Pair => "pair of an even and an odd number",
-        };
         format!(
             "no {what} of the PortPool {pool} is free{most}. Grow its spec.ranges: the first in line is served at once"
         )

@@ -125,8 +125,9 @@ impl State {
     }
 
     fn say_conditions(&self, name: &PoolName, pool: &Pool, status: &mut PoolStatus, now: UnixTime) {
-        let waiting =
-            self.queues.iter().filter(|(queue, _)| queue.pool == *name).map(|(_, waiting)| waiting.len());
+        // Who waits for one number alone does not wait for the pool to grow.
+        let queues = self.queues.iter().filter(|(queue, _)| queue.pool == *name && queue.exact().is_none());
+        let waiting = queues.map(|(_, waiting)| waiting.len());
         let waiting: usize = waiting.sum();
         let used = status.capacity - status.free;
         // Where a worker is asked who holds new numbers, those who wait are served in a moment.

@@ -3,8 +3,8 @@
 use crate::claim::Claim;
 use crate::config::PathGrants;
 use crate::ids::Uid;
-use crate::ledger::Shape;
 use crate::reason::Reason;
+use crate::spec::RtpSource;
 use crate::state::State;
 use crate::stream::Stream;
 
@@ -70,18 +70,13 @@ impl State {
                 (None, None) => true,
                 (None, Some(_)) | (Some(_), None) => false,
                 (Some(rtp), Some(lease)) => {
-                    stream.shape() == Some(shape_of(lease.ports))
+                    // Whatever it asked for when it was leased: the numbers are what counts.
+                    let same = |source: &RtpSource| RtpSource { port: rtp.port, ..source.clone() } == *rtp;
+                    stream.shape().is_some_and(|shape| shape.takes(lease.ports))
                         && lease.transport.is_none_or(|transport| transport == rtp.transport)
-                        && lease.source.as_ref().is_none_or(|source| source == rtp)
+                        && lease.source.as_ref().is_none_or(same)
                         && spec.pool.as_ref().is_none_or(|pool| *pool == lease.pool)
                 }
             }
-    }
-}
-
-fn shape_of(ports: crate::ids::Ports) -> Shape {
-    match ports.rtcp {
-        Some(_) => Shape::Pair,
-        None => Shape::Single,
     }
 }

@@ -215,7 +215,7 @@ fn unwanted(stream: &Stream, reason: Reason) -> String {
 fn blocked(stream: &Stream) -> Verdict {
     match &stream.blocked {
         Some(Blocked::Worker { reason, message }) => (false, *reason, message.clone()),
-        Some(Blocked::Ports { queue: _, message }) => (false, Reason::PoolExhausted, message.clone()),
+        Some(Blocked::Ports { queue: _, reason, message }) => (false, *reason, message.clone()),
         Some(Blocked::Pool { reason, message }) => (false, *reason, message.clone()),
         Some(Blocked::Closing) => {
             (false, Reason::Claiming, "an earlier claim on its path is being closed".to_owned())
@@ -241,9 +241,13 @@ fn live(stream: &Stream, claim: Option<&Claim>) -> Verdict {
         (true, _) => (true, Reason::Media, "media flows".to_owned()),
         (false, Some(_)) => (false, Reason::Stalled, "somebody publishes, but no media comes".to_owned()),
         (false, None) => {
-            let why =
-                stream.ended.as_ref().map(|ended| format!("nobody publishes; the last one ended: {ended}"));
-            (false, Reason::NoPublisher, why.unwrap_or_else(|| "nobody publishes".to_owned()))
+            let (nobody, last) = if stream.is_dialled() {
+                ("the device sends nothing", "the last connection")
+            } else {
+                ("nobody publishes", "the last one ended")
+            };
+            let why = stream.ended.as_ref().map(|ended| format!("{nobody}; {last}: {ended}"));
+            (false, Reason::NoPublisher, why.unwrap_or_else(|| nobody.to_owned()))
         }
     }
 }
@@ -270,6 +274,7 @@ fn source_kind(source: &Source) -> SourceKind {
         Source::Rtp(rtp) => match rtp.transport {
             RtpTransport::Udp => SourceKind::RtpUdp,
             RtpTransport::TcpPassive => SourceKind::RtpTcpPassive,
+            RtpTransport::TcpActive => SourceKind::RtpTcpActive,
         },
     }
 }
@@ -335,10 +340,12 @@ fn endpoints(
         }
         Source::Rtp(source) => {
             let scheme = match source.transport {
-                RtpTransport::Udp => "udp",
-                RtpTransport::TcpPassive => "tcp",
+                RtpTransport::Udp => Some("udp"),
+                RtpTransport::TcpPassive => Some("tcp"),
+                // Nobody comes to us.
+                RtpTransport::TcpActive => None,
             };
-            if let Some(ports) = claim.ports() {
+            if let (Some(scheme), Some(ports)) = (scheme, claim.ports()) {
                 add(Usage::Publish, "RTP", &|host| format!("{scheme}://{host}:{}", ports.rtp));
             }
         }

@@ -1,15 +1,18 @@
 //! Claims begin and end here, and with them the ledger, the path and every index that knows of them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::claim::{Claim, ClaimPhase};
 use crate::event::{Holder, Now};
-use crate::ids::{NodeName, Ports, StreamRef, UnixTime};
-use crate::ledger::{Held, Owner, Quarantine, QuarantineCause};
+use crate::ids::{NodeName, PoolName, Ports, StreamRef, Uid, UnixTime};
+use crate::ledger::{Held, Owner, Quarantine, QuarantineCause, Shape};
 use crate::limits;
 use crate::reason::Reason;
+use crate::spec::Selector;
 use crate::state::State;
 use crate::status::ProblemSource;
+use crate::stream::{Arrival, Queue};
 use crate::timers::Timer;
 
 /// What becomes of the numbers of a claim that ends.
@@ -219,15 +222,28 @@ impl State {
         self.part(key, now);
     }
 
-    /// Pools whose numbers are among `ports` have another status.
+    /// Pools whose numbers are among `ports` have another status, and whoever waits for just these another reason to.
     pub(crate) fn touch_pools(&mut self, node: &NodeName, ports: Ports) {
         let Some(node) = self.nodes.get(node) else { return };
         for (pool, shelf) in node.ledger.shelves() {
             if ports.numbers().any(|port| shelf.numbers().contains(port)) {
                 self.dirty.pools.insert(pool.clone());
+                if waits_for(&self.queues, pool, ports.rtp) {
+                    self.dirty.wake.insert(pool.clone());
+                }
             }
         }
     }
+}
+
+/// Whether somebody waits for `port`, or the one that makes a pair of it, and no other.
+fn waits_for(queues: &BTreeMap<Queue, BTreeSet<(Arrival, Uid)>>, pool: &PoolName, port: u16) -> bool {
+    let exact = |rtp, rtcp| Queue {
+        pool: pool.clone(),
+        shape: Shape::Exact(Ports { rtp, rtcp }),
+        node_selector: Selector::new(),
+    };
+    queues.range(exact(port & !1, None)..=exact(port | 1, Some(u16::MAX))).next().is_some()
 }
 
 /// How many numbers.

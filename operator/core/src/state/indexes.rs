@@ -179,7 +179,9 @@ impl Stream {
     /// Under an earlier leader: since when it has waited for a number.
     fn waited_since(&self) -> Option<UnixTime> {
         let condition = self.stored.conditions.get(&ConditionType::PortsAllocated)?;
-        (condition.reason == Reason::PoolExhausted).then_some(condition.last_transition)
+        let waited =
+            matches!(condition.reason, Reason::PoolExhausted | Reason::PortTaken | Reason::PortOutside);
+        waited.then_some(condition.last_transition)
     }
 
     /// Its namespace.

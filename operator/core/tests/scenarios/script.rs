@@ -13,7 +13,7 @@ use operator_core::port_set::PortSet;
 use operator_core::reason::Reason;
 use operator_core::spec::{
     Latency, OnDuplicate, PlayPolicy, PlayProtocol, PoolSpec, PortRange, PublishPolicy, PushProtocol,
-    Refusal, RtpSource, RtpTransport, Selector, Shrink, SlowViewer, Source, SsrcPolicy, StreamSpec,
+    Refusal, Remote, RtpSource, RtpTransport, Selector, Shrink, SlowViewer, Source, SsrcPolicy, StreamSpec,
 };
 
 use super::print;
@@ -183,12 +183,16 @@ impl<'a> Step<'a> {
         let rtp = |transport, rtcp| {
             let ssrc = self.number("ssrc").map(|ssrc| u32::try_from(ssrc).expect("an SSRC has 32 bits"));
             let ssrc_policy = if ssrc.is_some() { SsrcPolicy::Enforce } else { SsrcPolicy::Learn };
-            Source::Rtp(RtpSource { transport, ssrc, ssrc_policy, rtcp })
+            let port = self.number("port").map(|port| u16::try_from(port).expect("a port has 16 bits"));
+            let active = transport == RtpTransport::TcpActive;
+            let remote = active.then(|| Remote { host: "192.0.2.7".into(), port: 15060 });
+            Source::Rtp(RtpSource { transport, ssrc, ssrc_policy, rtcp, port, remote })
         };
         let source = match kind {
             "push" => Source::Push { protocols: vec![PushProtocol::Rtmp] },
             "udp" => rtp(RtpTransport::Udp, true),
             "tcp" => rtp(RtpTransport::TcpPassive, false),
+            "dial" => rtp(RtpTransport::TcpActive, false),
             "bad" => {
                 let message = "spec.source: give one of push and rtp".to_owned();
                 return Err(Refusal { reason: Reason::InvalidSpec, message });

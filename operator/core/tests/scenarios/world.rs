@@ -638,7 +638,7 @@ impl World {
                     let ports = match assign.source {
                         AssignedSource::Push { .. } => None,
                         AssignedSource::Rtp { source, ports } => {
-                            if source.transport == RtpTransport::TcpPassive {
+                            if source.transport != RtpTransport::Udp {
                                 worker.tcp.insert(assign.stream.clone());
                             }
                             Some(ports)

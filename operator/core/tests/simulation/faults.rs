@@ -238,7 +238,7 @@ impl World {
 
     fn make_stream_named(&mut self, space: &str, name: &str) {
         let path = if self.rng.chance(15) { "live/shared".to_owned() } else { format!("{space}/{name}") };
-        let source = self.source();
+        let source = self.source_or_fixed();
         let mut spec = objects::spec(&path, source);
         self.decorate(&mut spec);
         let uid = self.uid();
@@ -266,10 +266,20 @@ impl World {
     fn source(&mut self) -> operator_core::spec::Source {
         match self.rng.below(4) {
             0 => objects::push(),
+            1 if self.rng.chance(30) => objects::rtp(RtpTransport::TcpActive, false),
             1 => objects::rtp(RtpTransport::TcpPassive, false),
             2 => objects::rtp(RtpTransport::TcpPassive, true),
             _ => objects::rtp(RtpTransport::Udp, true),
         }
+    }
+
+    /// Now and then one number and no other: the pools have it now and then.
+    fn source_or_fixed(&mut self) -> operator_core::spec::Source {
+        let source = self.source();
+        if self.rng.chance(8) {
+            return objects::fixed(source, 20000 + 2 * self.rng.below(5) as u16);
+        }
+        source
     }
 
     /// Fields that may be edited.
@@ -317,7 +327,7 @@ impl World {
             if let operator_core::spec::Source::Rtp(_) = spec.source
                 && self.rng.chance(20)
             {
-                let other = self.source();
+                let other = self.source_or_fixed();
                 if let operator_core::spec::Source::Rtp(_) = other {
                     spec.source = other;
                 }

@@ -202,10 +202,11 @@ impl World {
         let has_room = nodes.iter().any(|node| {
             self.matches(node, &pool.node_selector) && {
                 let free = |port: u16| self.is_free(node, port, pool, claims);
-                match rtp.rtcp {
-                    true => pool.numbers.iter().any(|port| port % 2 == 0 && free(port) && free(port + 1)),
-                    false => pool.numbers.iter().any(free),
-                }
+                let may = |port: u16| rtp.port.is_none_or(|only| only == port);
+                let fits = |port: u16| {
+                    may(port) && free(port) && (!rtp.rtcp || (port.is_multiple_of(2) && free(port + 1)))
+                };
+                pool.numbers.iter().any(fits)
             }
         });
         (!has_room).then_some(Obstacle::NothingFits)

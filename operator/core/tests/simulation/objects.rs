@@ -8,7 +8,8 @@ use operator_core::ids::{NodeName, ObjectName, Path, PoolName, ResourceVersion, 
 use operator_core::port_set::PortSet;
 use operator_core::spec::{
     Latency, OnDuplicate, PlayPolicy, PlayProtocol, PoolObject, PoolSpec, PortRange, PublishPolicy,
-    PushProtocol, RtpSource, RtpTransport, Shrink, SlowViewer, Source, SsrcPolicy, StreamObject, StreamSpec,
+    PushProtocol, Remote, RtpSource, RtpTransport, Shrink, SlowViewer, Source, SsrcPolicy, StreamObject,
+    StreamSpec,
 };
 use operator_core::status::{PoolStatus, StreamStatus};
 
@@ -36,7 +37,18 @@ static PLAY: LazyLock<Arc<PlayPolicy>> = LazyLock::new(|| {
 
 /// GB28181 media: a pair for UDP, a single number for TCP.
 pub(crate) fn rtp(transport: RtpTransport, rtcp: bool) -> Source {
-    Source::Rtp(RtpSource { transport, ssrc: Some(200_000_001), ssrc_policy: SsrcPolicy::Enforce, rtcp })
+    let (ssrc, ssrc_policy) = (Some(200_000_001), SsrcPolicy::Enforce);
+    let active = transport == RtpTransport::TcpActive;
+    let remote = active.then(|| Remote { host: "192.0.2.7".into(), port: 15060 });
+    Source::Rtp(RtpSource { transport, ssrc, ssrc_policy, rtcp, port: None, remote })
+}
+
+/// The same with these numbers and no others.
+pub(crate) fn fixed(source: Source, port: u16) -> Source {
+    match source {
+        Source::Push { .. } => source,
+        Source::Rtp(rtp) => Source::Rtp(RtpSource { port: Some(port), ..rtp }),
+    }
 }
 
 /// An encoder comes to us.

@@ -44,6 +44,10 @@ impl Drop for Root {
 
 fn judge(name: &str, text: &str) -> Findings {
     let root = Root::new(name);
+    // Every kernel has these, and nobody has a socket where the case does not say so.
+    for table in ["tcp", "udp"] {
+        root.write(&format!("proc/net/{table}"), "");
+    }
     let (mut known, mut facts) = (Known::default(), BTreeMap::new());
     for section in text.split("\n== ").skip(1) {
         let (title, body) = section.split_once('\n').unwrap();

@@ -4,7 +4,7 @@ use std::fmt;
 
 use operator_core::{
     Reason,
-    api::{Condition, EndpointUse, MediaStreamSpec, MediaStreamStatus},
+    api::{Condition, EndpointUse, MediaStreamSpec, MediaStreamStatus, RemoteAddress, RtpTransport},
 };
 use serde_json::{Value, json};
 
@@ -88,7 +88,7 @@ pub(super) fn explain(facts: &Facts) -> Answer {
             (reason.to_owned(), why, None, vec![remedy.to_owned()])
         }
         Cause::Url(mistakes) => {
-            let why = format!("it does, but not under the URL that was given: {}", mistakes.join("; "));
+            let why = format!("media flows, but the URL that was given is wrong: {}", mistakes.join("; "));
             ("WrongURL".to_owned(), why, None, where_to(stream, EndpointUse::Play))
         }
         Cause::Nothing => return plays(facts, stream),
@@ -327,6 +327,12 @@ fn send(stream: &Stream) -> String {
         return where_to(stream, EndpointUse::Publish).join(" ");
     };
     let ssrc = rtp.ssrc.as_ref().map_or("any SSRC".to_owned(), |ssrc| format!("the SSRC {ssrc}"));
+    if let (RtpTransport::TcpActive, Some(RemoteAddress { host, port })) = (rtp.transport, &rtp.remote) {
+        return format!(
+            "Invite the device to listen on port {port} of {host}, and to send PS in RTP with {ssrc} to the worker, which connects again \
+             and again."
+        );
+    }
     format!("Invite the device to send PS in RTP to {urls}, with {ssrc}.")
 }
 

@@ -67,6 +67,19 @@ pub(super) fn words(reason: Reason) -> Words {
                 "Or end streams that hold numbers: delete or pause them, or give them spec.releaseAfterIdle.",
             ],
         ),
+        Reason::PortTaken => (
+            "the one number that it may have is not free",
+            &[
+                "Nothing, if what holds the number will end: the stream has it then.",
+                "Or end what holds it; or write another spec.source.rtp.port, or none.",
+            ],
+        ),
+        Reason::PortOutside => (
+            "the one number that it may have is not in its PortPool {pool}",
+            &[
+                "Put the number into spec.ranges of the PortPool {pool}, or write another spec.source.rtp.port.",
+            ],
+        ),
         Reason::Assigned => ("its worker {worker} has it", &[AGAIN]),
         Reason::Assigning => (
             "its worker {worker} is told of it and has not answered yet",

@@ -146,7 +146,7 @@ fn source(source: &api::Source) -> spec::Source {
     let transport = match rtp.transport {
         api::RtpTransport::Udp => spec::RtpTransport::Udp,
         api::RtpTransport::TcpPassive => spec::RtpTransport::TcpPassive,
-        api::RtpTransport::TcpActive => unreachable!("`check` refuses TCPActive"),
+        api::RtpTransport::TcpActive => spec::RtpTransport::TcpActive,
     };
     spec::Source::Rtp(spec::RtpSource {
         transport,
@@ -156,6 +156,11 @@ fn source(source: &api::Source) -> spec::Source {
             api::SsrcPolicy::Learn => spec::SsrcPolicy::Learn,
         },
         rtcp: rtp.rtcp.unwrap_or(transport == spec::RtpTransport::Udp),
+        port: rtp.port,
+        remote: rtp.remote.as_ref().map(|remote| {
+            let api::RemoteAddress { host, port } = remote;
+            spec::Remote { host: host.as_str().into(), port: *port }
+        }),
     })
 }
 

@@ -178,6 +178,7 @@ fn api_ports(ports: &status::LeasedPorts) -> api::Ports {
         transport: match transport {
             RtpTransport::Udp => api::RtpTransport::Udp,
             RtpTransport::TcpPassive => api::RtpTransport::TcpPassive,
+            RtpTransport::TcpActive => api::RtpTransport::TcpActive,
         },
     }
 }

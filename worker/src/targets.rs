@@ -1,0 +1,134 @@
+//! Whom this worker may connect to for a stream (design §8): whoever may write a MediaStream must not reach, through us, what only
+//! this node reaches. Names are judged by what they lead to, at each attempt.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+
+/// What the installation says of targets.
+#[derive(Clone, Debug, Default)]
+pub struct Targets {
+    /// May be connected to though they are of a kind that else may not.
+    pub allowed: Vec<IpNet>,
+    /// May not be connected to, whatever `allowed` says: pods, Services, other nodes.
+    pub denied: Vec<IpNet>,
+}
+
+/// Why an address is not connected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// The installation says so.
+    #[error("is in --deny-targets of the worker")]
+    Listed,
+    /// Only this node is there.
+    #[error("is a loopback address")]
+    Loopback,
+    /// Clouds tell secrets there.
+    #[error("is a link-local address")]
+    LinkLocal,
+    /// Several hosts, or none.
+    #[error("is not the address of a host")]
+    NoHost,
+    /// What listens here may trust its own node.
+    #[error("is an address of the worker's own node")]
+    OwnNode,
+}
+
+impl Targets {
+    /// Whether `address` may be connected to.
+    pub fn check(&self, address: IpAddr) -> Result<(), Denied> {
+        let address = as_routed(address);
+        let among = |networks: &[IpNet]| networks.iter().any(|network| network.contains(&address));
+        if among(&self.denied) {
+            Err(Denied::Listed)
+        } else if among(&self.allowed) {
+            Ok(())
+        } else {
+            by_kind(address).and_then(|()| if is_own(address) { Err(Denied::OwnNode) } else { Ok(()) })
+        }
+    }
+}
+
+/// IPv4 in whichever clothes: `::ffff:a.b.c.d`, and behind a translator's prefix (RFC 6052 §2.1).
+fn as_routed(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => match v6.segments() {
+            [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
+                let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+                Ipv4Addr::new(a, b, c, d).into()
+            }
+            _ => v6.into(),
+        },
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+fn by_kind(address: IpAddr) -> Result<(), Denied> {
+    let v4 = |it: Ipv4Addr| (it.is_link_local(), it.is_broadcast() || it.octets()[0] == 0);
+    let v6 = |it: Ipv6Addr| (it.is_unicast_link_local(), it.is_unspecified());
+    let (link_local, no_host) = match address {
+        IpAddr::V4(address) => v4(address),
+        IpAddr::V6(address) => v6(address),
+    };
+    if address.is_loopback() {
+        Err(Denied::Loopback)
+    } else if link_local {
+        Err(Denied::LinkLocal)
+    } else if no_host || address.is_multicast() {
+        Err(Denied::NoHost)
+    } else {
+        Ok(())
+    }
+}
+
+/// Whether some interface of this host has it. Where that can't be read, nothing is connected to.
+fn is_own(address: IpAddr) -> bool {
+    if_addrs::get_if_addrs().is_ok_and(|all| all.iter().any(|interface| interface.ip() == address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_judged_by_kind_and_by_the_installation() {
+        let networks = |list: &str| list.split_whitespace().map(|it| it.parse().unwrap()).collect();
+        let plain = Targets::default();
+        let installed =
+            Targets { allowed: networks("127.0.0.0/8 10.0.0.0/8"), denied: networks("10.96.0.0/12") };
+        let open = Targets { allowed: networks("0.0.0.0/0 ::/0"), denied: Vec::new() };
+        let cases = [
+            (&plain, "192.0.2.7", Ok(())),
+            (&plain, "2001:db8::7", Ok(())),
+            (&plain, "127.0.0.1", Err(Denied::Loopback)),
+            (&plain, "::1", Err(Denied::Loopback)),
+            (&plain, "::ffff:127.0.0.1", Err(Denied::Loopback)),
+            (&plain, "64:ff9b::7f00:1", Err(Denied::Loopback)),
+            (&plain, "169.254.169.254", Err(Denied::LinkLocal)),
+            (&plain, "64:ff9b::a9fe:a9fe", Err(Denied::LinkLocal)),
+            (&plain, "fe80::1", Err(Denied::LinkLocal)),
+            (&plain, "0.0.0.0", Err(Denied::NoHost)),
+            (&plain, "::", Err(Denied::NoHost)),
+            (&plain, "239.1.2.3", Err(Denied::NoHost)),
+            (&plain, "255.255.255.255", Err(Denied::NoHost)),
+            (&installed, "127.0.0.1", Ok(())),
+            (&installed, "::1", Err(Denied::Loopback)),
+            (&installed, "10.1.2.3", Ok(())),
+            (&installed, "10.96.0.1", Err(Denied::Listed)),
+            (&installed, "::ffff:10.96.0.1", Err(Denied::Listed)),
+            (&open, "127.0.0.1", Ok(())),
+            (&open, "::1", Ok(())),
+        ];
+        for (targets, address, want) in cases {
+            assert_eq!(targets.check(address.parse().unwrap()), want, "{targets:?} {address}");
+        }
+    }
+
+    #[test]
+    fn the_node_itself_is_no_target() {
+        let own = if_addrs::get_if_addrs().unwrap().into_iter().map(|interface| interface.ip());
+        for address in own {
+            assert!(Targets::default().check(address).is_err(), "{address}");
+        }
+    }
+}
