@@ -568,20 +568,22 @@ impl Control {
     }
 
     fn directory(&mut self, update: wire::DirectoryUpdate) {
-        let wire::DirectoryUpdate { version, full, entries, removed_paths, more } = update;
+        let wire::DirectoryUpdate { version, full, entries, removed_paths, more, digest } = update;
         let own_name = &self.parts.hello.worker;
-        let mut checked = Vec::with_capacity(entries.len());
+        let (mut checked, mut lacks) = (Vec::with_capacity(entries.len()), false);
         for entry in entries {
             // Paths may be keys, and are in no log.
             let uid = entry.stream.as_ref().map(|stream| stream.uid.clone()).unwrap_or_default();
             match convert::directory_entry(entry, own_name) {
                 Ok(entry) => checked.push(entry),
                 Err(invalid) => {
-                    tracing::error!(uid, %invalid, "an entry of the directory breaks the contract")
+                    lacks = true;
+                    tracing::error!(uid, %invalid, "an entry of the directory breaks the contract");
                 }
             }
         }
-        let update = Update { version, full, more, entries: checked, removed: &removed_paths };
+        let removed = &removed_paths;
+        let update = Update { version, full, more, entries: checked, removed, digest, lacks };
         match self.parts.directory.apply(update) {
             Applied::Yes => {}
             Applied::ButEpochs(streams) => {
@@ -771,6 +773,7 @@ impl Control {
         };
         let leased = self.parts.ports.all();
         let bound = leased.iter().map(|(port, protocol, stream)| binding(*port, *protocol, Some(stream)));
+        let (directory_version, directory_digest) = self.parts.directory.told();
         let inventory = wire::Inventory {
             sequence,
             bound: bound.chain(stray.iter().map(|s| binding(s.port, s.protocol, None))).collect(),
@@ -779,6 +782,8 @@ impl Control {
             streams: self.streams.refs(),
             host: Some(convert::host_ports(&host)),
             request_id,
+            directory_digest,
+            directory_version,
         };
         // A replica that begins to lead asks for the inventory, and has kept nothing of what was said before.
         let reports = self.streams.state(|held| self.holds(held)).into_iter();

@@ -21,6 +21,10 @@ struct Inner {
     paths: Paths,
     /// A full directory of which more is to come.
     staged: Option<Paths>,
+    /// As the last update had it.
+    digest: Vec<u8>,
+    /// Something of what was told since the last full directory is not in it as it was told.
+    deviates: bool,
 }
 
 type Paths = HashMap<Arc<str>, Arc<Entry>>;
@@ -38,6 +42,10 @@ pub struct Update<'a, S> {
     pub entries: Vec<(Arc<str>, Entry)>,
     /// Not declared any more.
     pub removed: &'a [S],
+    /// What the operator calls all that it has told by now, in its own way; empty: nothing that could be compared.
+    pub digest: Vec<u8>,
+    /// An entry could not be read, and is not among `entries`.
+    pub lacks: bool,
 }
 
 /// What is known of a path.
@@ -85,7 +93,7 @@ impl Directory {
     /// Applies an update. An older version than the one held is ignored, which the return value tells. Epochs only rise: a leader may
     /// know less than the one before, from a record that was restored from a backup, until workers have said what they have.
     pub fn apply<S: AsRef<str>>(&self, update: Update<'_, S>) -> Applied {
-        let Update { version, full, more, mut entries, removed } = update;
+        let Update { version, full, more, mut entries, removed, digest, lacks } = update;
         let applied;
         {
             // A writer that panicked left whole entries behind, since each is inserted whole.
@@ -102,6 +110,9 @@ impl Directory {
                     (entry.stream, entry.owner) = (known.stream.clone(), known.owner.clone());
                 }
             }
+            inner.deviates &= !full;
+            inner.deviates |= lacks || !outdated.is_empty();
+            inner.digest = if inner.deviates { Vec::new() } else { digest };
             applied = if outdated.is_empty() { Applied::Yes } else { Applied::ButEpochs(outdated) };
             if full {
                 inner.staged = Some(Paths::new());
@@ -138,6 +149,13 @@ impl Directory {
     /// Becomes true with the first update.
     pub fn received(&self) -> watch::Receiver<bool> {
         self.received.subscribe()
+    }
+
+    /// The highest version that was told, and what the operator calls that; empty where this is not all that was told.
+    pub fn told(&self) -> (u64, Vec<u8>) {
+        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        let whole = inner.staged.is_none();
+        (inner.version, if whole { inner.digest.clone() } else { Vec::new() })
     }
 
     /// How many paths are declared.
@@ -188,7 +206,8 @@ mod tests {
 
     fn update(version: u64, full: bool, more: bool, paths: &[&str]) -> Update<'static, &'static str> {
         let entries = paths.iter().map(|path| entry(path)).collect();
-        Update { version, full, more, entries, removed: &[] }
+        let digest = if more { Vec::new() } else { paths.concat().into_bytes() };
+        Update { version, full, more, entries, removed: &[], digest, lacks: false }
     }
 
     fn known(directory: &Directory, path: &str) -> bool {
@@ -214,6 +233,29 @@ mod tests {
     }
 
     #[test]
+    fn what_it_has_has_a_name_only_while_it_is_just_what_was_told() {
+        let directory = Directory::default();
+        let told = |version, full, more, paths: &[&str]| {
+            directory.apply(update(version, full, more, paths));
+            directory.told()
+        };
+        let unnamed = |version| (version, Vec::new());
+        assert_eq!(directory.told(), unnamed(0));
+        assert_eq!(told(3, true, true, &["a"]), unnamed(3), "a piece is missing");
+        assert_eq!(told(3, false, false, &["b"]), (3, b"b".to_vec()));
+        assert_eq!(told(4, false, false, &["c"]), (4, b"c".to_vec()));
+        assert_eq!(told(2, false, false, &["d"]), (4, b"c".to_vec()), "it is too old, and not in it");
+        directory.apply(Update { lacks: true, ..update(5, false, false, &["e"]) });
+        assert_eq!(directory.told(), unnamed(5), "an entry could not be read");
+        assert_eq!(told(6, false, false, &["f"]), unnamed(6), "and is still missing");
+        assert_eq!(told(7, true, false, &["g"]), (7, b"g".to_vec()));
+        let (path, entry) = entry_at("h", 2);
+        directory.apply(Update { entries: vec![(path, entry)], ..update(8, false, false, &[]) });
+        assert_eq!(told(9, false, false, &["h"]), unnamed(9), "a lower epoch is not followed");
+        assert_eq!(told(1, true, false, &["i"]), (1, b"i".to_vec()), "another leader's numbers");
+    }
+
+    #[test]
     fn a_lower_epoch_after_a_higher_one_changes_rules_only() {
         let directory = Directory::default();
         let told = |full, worker: &str, epoch, stall_ms| {
@@ -221,7 +263,9 @@ mod tests {
             entry.owner = Owner::Elsewhere(worker.into());
             entry.publish.stall_timeout = Duration::from_millis(stall_ms);
             let entries = vec![(path, entry)];
-            directory.apply(Update::<&str> { version: 1, full, more: false, entries, removed: &[] })
+            let digest = vec![7];
+            let removed: &[&str] = &[];
+            directory.apply(Update { version: 1, full, more: false, entries, removed, digest, lacks: false })
         };
         let followed = || {
             let Lookup::Declared(entry) = directory.lookup("a") else { panic!("it is declared") };

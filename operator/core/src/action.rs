@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crate::digest::DirectoryDigest;
 use crate::ids::{
     ObjectName, Path, PoolName, Ports, ResourceVersion, SessionId, StreamRef, Term, Uid, WorkerName, WriteId,
 };
@@ -212,7 +213,7 @@ impl AssignedSource {
 }
 
 /// Who may come.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Tokens {
     /// No token is asked for.
     Open,
@@ -233,8 +234,19 @@ pub struct Directory {
     pub removed: Vec<Path>,
     /// More pieces of all of it follow.
     pub more: bool,
+    /// What all of it comes to with this. Absent: more follows, or others have not been told of this yet.
+    pub digest: Option<DirectoryDigest>,
     /// For whoever sends it.
     pub encoded: Encoded,
+}
+
+/// What a worker has of the directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownDirectory {
+    /// The highest version that it was told.
+    pub version: u64,
+    /// What all that it was told comes to.
+    pub digest: DirectoryDigest,
 }
 
 /// What is made once of something that goes to many. It says nothing that the thing itself does not say.
@@ -257,7 +269,7 @@ impl PartialEq for Encoded {
 impl Eq for Encoded {}
 
 /// One path.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct DirectoryEntry {
     /// The path.
     pub path: Path,

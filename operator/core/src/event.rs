@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::action::KnownDirectory;
 use crate::ids::{
     BootId, Epoch, NodeName, ObjectName, PoolName, Ports, Protocol, ResourceVersion, SessionId, StreamRef,
     Term, Uid, WorkerName, WriteId,
@@ -292,6 +293,8 @@ pub struct Inventory {
     pub streams: Vec<StreamRef>,
     /// The kernel's own ranges.
     pub host: HostPorts,
+    /// What it has of the directory, once `sequence` was applied. Absent: nothing whole, or it can't say.
+    pub directory: Option<KnownDirectory>,
 }
 
 /// A sign of life.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::action::KnownDirectory;
 use crate::event::{Hello, Holder, HostPorts, NodeObject};
 use crate::ids::{BootId, PoolName, Protocol, SessionId, StreamRef, Term, WorkerName};
 use crate::ledger::Ledger;
@@ -73,14 +74,25 @@ pub(crate) struct Session {
     pub(crate) watch: Vec<PortRange>,
     /// Among them are numbers that no inventory of this session has looked at yet: until one has, none of the node is granted.
     pub(crate) looking: bool,
-    /// It has the whole directory up to `State`'s version.
-    pub(crate) directory: bool,
+    /// What it has of the directory.
+    pub(crate) directory: Informed,
     /// An inventory is owed.
     pub(crate) awaiting: bool,
     /// One that was begun before this command says less than what is known, or than what was asked for.
     pub(crate) asked: u64,
     /// An inventory of this session has been compared: from here on digests count.
     pub(crate) compared: bool,
+}
+
+/// What is known of the directory that a worker has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Informed {
+    /// Nothing: its next inventory tells. Another leader may have told it much.
+    Unknown,
+    /// This, since it obeys nobody else any more; absent: it has to be told all.
+    Has(Option<KnownDirectory>),
+    /// All up to `State`'s version: it is told what changes.
+    Whole,
 }
 
 /// Whether a worker is believed to be alive.
@@ -109,7 +121,7 @@ impl Worker {
             boot,
             addresses,
             listener_ports,
-            term: _,
+            term,
             epoch: _,
             rtmp_port,
             http_port,
@@ -124,7 +136,7 @@ impl Worker {
             listener_ports,
             rtmp_port,
             http_port,
-            session: Some(Session::new(session)),
+            session: Some(Session::new(session, term)),
             last_heard: now,
             before: None,
             liveness: Liveness::Alive,
@@ -147,7 +159,10 @@ impl Worker {
 }
 
 impl Session {
-    pub(crate) fn new(id: SessionId) -> Self {
+    /// One that begins with a hello of this term.
+    pub(crate) fn new(id: SessionId, term: Term) -> Self {
+        // A process that nobody has commanded yet need not be asked first.
+        let directory = if term == Term(0) { Informed::Has(None) } else { Informed::Unknown };
         Self {
             id,
             sequence: 0,
@@ -155,7 +170,7 @@ impl Session {
             welcomed: false,
             watch: Vec::new(),
             looking: false,
-            directory: false,
+            directory,
             awaiting: true,
             asked: 0,
             compared: false,
@@ -167,7 +182,7 @@ impl Session {
         self.welcomed = false;
         self.watch.clear();
         self.looking = false;
-        self.directory = false;
+        self.directory = Informed::Unknown;
         self.awaiting = false;
         self.compared = false;
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::action::Action;
+use crate::digest::DirectoryDigest;
 use crate::event::{Event, Now};
 use crate::ids::{Epoch, Term};
 use crate::ledger::Ledger;
@@ -110,6 +111,7 @@ impl State {
         // A session that is not listened to ends whoever leads.
         self.outbox.retain(|action| matches!(action, Action::CloseSession { .. }));
         self.directory.clear();
+        self.directory_digest = DirectoryDigest::default();
         self.timers = Timers::default();
         self.dirty = Dirty::default();
         for entry in self.paths.values_mut() {

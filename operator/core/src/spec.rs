@@ -101,7 +101,7 @@ pub enum Source {
 }
 
 /// How an encoder may come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PushProtocol {
     /// RTMP and enhanced RTMP.
     Rtmp,
@@ -161,7 +161,7 @@ pub enum SsrcPolicy {
 }
 
 /// Rules for publishers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PublishPolicy {
     /// What a second publisher means.
     pub on_duplicate: OnDuplicate,
@@ -178,7 +178,7 @@ pub struct PublishPolicy {
 }
 
 /// What a second publisher of a path means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum OnDuplicate {
     /// It is refused while the first is heard.
     Reject,
@@ -187,7 +187,7 @@ pub enum OnDuplicate {
 }
 
 /// Rules for players.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PlayPolicy {
     /// By which protocols; never empty.
     pub protocols: Vec<PlayProtocol>,
@@ -204,7 +204,7 @@ pub struct PlayPolicy {
 }
 
 /// How a player may come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PlayProtocol {
     /// RTMP and enhanced RTMP.
     Rtmp,
@@ -213,7 +213,7 @@ pub enum PlayProtocol {
 }
 
 /// The merge window of a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Latency {
     /// Each video frame, at most 33 ms.
     Normal,
@@ -224,7 +224,7 @@ pub enum Latency {
 }
 
 /// What happens to a viewer that can't keep up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SlowViewer {
     /// It goes on at the next key frame.
     SkipToKeyframe,

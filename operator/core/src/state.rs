@@ -9,6 +9,7 @@ use crate::action::{Action, DirectoryEntry};
 use crate::claim::Claim;
 use crate::config::Config;
 use crate::counters::Counters;
+use crate::digest::DirectoryDigest;
 use crate::event::Listed;
 use crate::ids::{
     Epoch, NodeName, ObjectName, Path, PoolName, ResourceVersion, SessionId, StreamRef, Term, Uid, WriteId,
@@ -85,6 +86,8 @@ pub struct State {
     /// What workers were told that paths lead to.
     pub(crate) directory: BTreeMap<Path, DirectoryEntry>,
     pub(crate) directory_version: u64,
+    /// Of `directory`.
+    pub(crate) directory_digest: DirectoryDigest,
     pub(crate) counters: Counters,
     /// The last rank given: order of arrival, age of claims.
     pub(crate) rank: u64,
@@ -221,6 +224,7 @@ impl State {
             outbox: Vec::new(),
             directory: BTreeMap::new(),
             directory_version: 0,
+            directory_digest: DirectoryDigest::default(),
             counters: Counters::default(),
             rank: 0,
             last_write: WriteId(0),

@@ -333,6 +333,13 @@ const MUTANTS: &[Mutant] = &[
         "self.mark(uid);",
         "",
     ),
+    mutant(
+        "any-directory-is-ours",
+        "a worker that has another directory is sent all of ours",
+        "plan/directory.rs",
+        "if let Some(known) = known.filter(|known| known.digest == self.directory_digest) {",
+        "if let Some(known) = known {",
+    ),
 ];
 
 #[test]

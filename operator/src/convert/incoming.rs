@@ -4,6 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use operator_core::{
     Event,
+    action::KnownDirectory,
+    digest::DirectoryDigest,
     event::{Beat, Binding, Closed, Hello, Holder, HostPorts, Inventory, Report},
     ids::{BootId, Epoch, NodeName, Ports, Protocol, SessionId, StreamRef, Term, Uid, UnixTime, WorkerName},
     panel::Sight,
@@ -102,7 +104,19 @@ fn hello(it: wire::Hello) -> Result<Hello, Unsound> {
 }
 
 fn inventory(it: wire::Inventory) -> Result<Inventory, Unsound> {
-    let wire::Inventory { sequence, bound, closed, holders, streams, host, request_id: _ } = it;
+    let wire::Inventory {
+        sequence,
+        bound,
+        closed,
+        holders,
+        streams,
+        host,
+        request_id: _,
+        directory_digest,
+        directory_version,
+    } = it;
+    let version = rising("inventory.directory_version", directory_version)?;
+    let digest = DirectoryDigest::from_bytes(&directory_digest);
     Ok(Inventory {
         sequence,
         bound: bound.into_iter().map(binding).collect::<Result<_, _>>()?,
@@ -110,6 +124,7 @@ fn inventory(it: wire::Inventory) -> Result<Inventory, Unsound> {
         holders: holders.into_iter().map(holder).collect::<Result<_, _>>()?,
         streams: streams.into_iter().map(stream).collect::<Result<_, _>>()?,
         host: host_ports(host)?,
+        directory: digest.map(|digest| KnownDirectory { version, digest }),
     })
 }
 

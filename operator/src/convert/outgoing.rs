@@ -68,13 +68,14 @@ fn assign(it: &Assign) -> wire::Assign {
 }
 
 fn directory(it: &Directory) -> wire::DirectoryUpdate {
-    let Directory { version, full, entries, removed, more, encoded: _ } = it;
+    let Directory { version, full, entries, removed, more, digest, encoded: _ } = it;
     wire::DirectoryUpdate {
         version: *version,
         full: *full,
         entries: entries.iter().map(directory_entry).collect(),
         removed_paths: removed.iter().map(ToString::to_string).collect(),
         more: *more,
+        digest: digest.map(|digest| digest.to_bytes().to_vec()).unwrap_or_default(),
     }
 }
 
@@ -196,7 +197,7 @@ fn ms(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use operator_core::{ids::Path, limits};
+    use operator_core::{digest::DirectoryDigest, ids::Path, limits};
 
     use super::*;
 
@@ -245,6 +246,7 @@ mod tests {
                 entries,
                 removed: Vec::new(),
                 more: true,
+                digest: Some(DirectoryDigest::default()),
                 encoded: Default::default(),
             };
             let bytes = |entries| {

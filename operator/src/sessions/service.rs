@@ -185,6 +185,7 @@ mod tests {
             entries: vec![entry("live/cam".to_owned())],
             removed_paths: vec!["live/gone".to_owned()],
             more: true,
+            digest: vec![6; 16],
         };
         let large = (0..1000).map(|number| entry(format!("live/camera-{number}"))).collect();
         let large = DirectoryUpdate { entries: large, ..small.clone() };

@@ -39,7 +39,7 @@ const OUTBOX: usize = 65_536;
 /// Of the health port; each worker has its own address.
 const HEALTH: u16 = 9181;
 
-/// An `OperatorMessage`, but that of the directory nothing is read: what 200 machines have to read is none of one thread's business.
+/// An `OperatorMessage`, but that of the directory no entry is read: what 200 machines have to read is none of one thread's business.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Told {
     #[prost(uint64, tag = "1")]
@@ -50,6 +50,8 @@ struct Told {
     assign: Option<wire::Assign>,
     #[prost(message, optional, tag = "5")]
     revoke: Option<wire::Revoke>,
+    #[prost(message, optional, tag = "6")]
+    directory: Option<DirectoryTold>,
     #[prost(message, optional, tag = "7")]
     inventory_request: Option<wire::InventoryRequest>,
     #[prost(message, optional, tag = "8")]
@@ -58,6 +60,15 @@ struct Told {
     close_leak: Option<wire::CloseLeak>,
     #[prost(message, optional, tag = "10")]
     inquire: Option<wire::Inquire>,
+}
+
+/// A `DirectoryUpdate`, but for its entries.
+#[derive(Clone, PartialEq, prost::Message)]
+struct DirectoryTold {
+    #[prost(uint64, tag = "1")]
+    version: u64,
+    #[prost(bytes = "vec", tag = "6")]
+    digest: Vec<u8>,
 }
 
 /// A worker to play.
@@ -128,6 +139,7 @@ struct Worker {
     /// What a beat's digest is of.
     bound: BTreeMap<u16, StreamRef>,
     closed: VecDeque<(Instant, wire::Closed)>,
+    directory: DirectoryTold,
     /// By an id that no other session has.
     sessions: BTreeMap<u64, Session>,
     next_session: u64,
@@ -172,6 +184,7 @@ async fn begin(pod: Pod, operators: &Operators) {
         streams: BTreeMap::new(),
         bound: BTreeMap::new(),
         closed: VecDeque::new(),
+        directory: DirectoryTold::default(),
         sessions: BTreeMap::new(),
         next_session: 1,
     }));
@@ -368,8 +381,17 @@ impl Worker {
     }
 
     fn obey(&mut self, session: u64, message: Told) {
-        let Told { term, sequence, assign, revoke, inventory_request, watch, close_leak, inquire: _ } =
-            message;
+        let Told {
+            term,
+            sequence,
+            assign,
+            revoke,
+            directory,
+            inventory_request,
+            watch,
+            close_leak,
+            inquire: _,
+        } = message;
         if term < self.term {
             return;
         }
@@ -377,6 +399,9 @@ impl Worker {
         // An inventory that is asked for tells of this command, too.
         if let Some(session) = self.sessions.get_mut(&session) {
             session.sequence = session.sequence.max(sequence);
+        }
+        if let Some(directory) = directory {
+            self.directory = directory;
         }
         if let Some(assign) = assign {
             self.assign(&assign);
@@ -463,6 +488,7 @@ impl Worker {
             ..closed.clone()
         });
         let range = |start, end| wire::PortRange { start, end };
+        let DirectoryTold { version, digest } = self.directory.clone();
         let inventory = wire::Inventory {
             sequence: self.sessions.get(&session).map_or(0, |session| session.sequence),
             bound: bound.collect(),
@@ -471,6 +497,8 @@ impl Worker {
             streams: self.streams.values().map(|held| told(&held.stream)).collect(),
             host: Some(wire::HostPorts { ephemeral: Some(range(32_768, 60_999)), reserved: Vec::new() }),
             request_id,
+            directory_digest: digest,
+            directory_version: version,
         };
         self.send(session, Body::Inventory(inventory));
         for assigned in self.streams.values().map(Held::assigned).collect::<Vec<_>>() {

@@ -310,6 +310,36 @@ fn a_session_begins_with_hello_and_inventory_and_carries_the_token() {
 }
 
 #[test]
+fn an_inventory_names_the_directory_as_the_operator_did_unless_something_of_it_was_not_followed() {
+    with_control(async |world: World| {
+        let (mut session, _, inventory) = world.session().await.greeted().await;
+        assert_eq!((inventory.directory_version, inventory.directory_digest.len()), (0, 0));
+        let sound = wire::DirectoryEntry {
+            path: "live/a".into(),
+            stream: Some(wire::StreamRef { uid: "a".into(), epoch: 1 }),
+            publish: Some(wire::PublishPolicy::default()),
+            play: Some(wire::PlayPolicy::default()),
+            ..wire::DirectoryEntry::default()
+        };
+        let unsound = wire::DirectoryEntry { stream: None, ..sound.clone() };
+        for (version, entry, named) in [(4, sound, true), (5, unsound, false)] {
+            let update = wire::DirectoryUpdate {
+                version,
+                full: version == 4,
+                entries: vec![entry],
+                digest: b"name".into(),
+                ..wire::DirectoryUpdate::default()
+            };
+            session.tell(7, Command::Directory(update)).await;
+            session.tell(7, Command::InventoryRequest(wire::InventoryRequest { id: version })).await;
+            let inventory = session.inventory().await;
+            assert_eq!(inventory.directory_version, version);
+            assert_eq!(inventory.directory_digest, if named { &b"name"[..] } else { b"" });
+        }
+    });
+}
+
+#[test]
 fn a_stream_is_assigned_told_and_revoked() {
     with_control(async |world: World| {
         let (mut session, ..) = world.session().await.greeted().await;

@@ -108,7 +108,15 @@ impl Plane {
         };
         let entries = vec![(path.into(), entry)];
         let removed: &[&str] = &[];
-        self.directory.apply(Update { version: self.version, full: false, more: false, entries, removed });
+        self.directory.apply(Update {
+            version: self.version,
+            full: false,
+            more: false,
+            entries,
+            removed,
+            digest: Vec::new(),
+            lacks: false,
+        });
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
         let assignment = Assignment {
             stream: stream.clone(),

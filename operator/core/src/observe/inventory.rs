@@ -8,6 +8,7 @@ use crate::event::{Closed, Inventory, Now};
 use crate::ids::{Epoch, NodeName, Ports, Protocol, SessionId, StreamRef, Uid};
 use crate::ledger::{Held, Owner, QuarantineCause};
 use crate::limits;
+use crate::node::Informed;
 use crate::observe::lists::exceeds;
 use crate::reason::Reason;
 use crate::spec::RtpTransport;
@@ -39,13 +40,17 @@ impl State {
         }
         current.asked = inventory.sequence;
         current.compared = true;
+        // The first one may be older than our first command, and its worker have obeyed another leader until then.
+        if current.directory == Informed::Unknown && inventory.sequence > 0 {
+            current.directory = Informed::Has(inventory.directory);
+        }
         self.dirty.placement |= std::mem::take(&mut current.looking);
         if self.dirty.shelves {
             // What it means depends on the pools of today.
             self.restock(now);
         }
         self.timers.cancel(&Timer::InventoryDue(name.clone()));
-        let Inventory { sequence, bound, closed, holders, streams, host } = inventory;
+        let Inventory { sequence, bound, closed, holders, streams, host, directory: _ } = inventory;
 
         let mut sockets: BTreeMap<StreamRef, BTreeSet<u16>> =
             streams.into_iter().map(|stream| (stream, BTreeSet::new())).collect();

@@ -9,6 +9,7 @@ use crate::claim::{Claim, ClaimPhase};
 use crate::event::Now;
 use crate::ids::{NodeName, Path, StreamRef, Uid};
 use crate::limits;
+use crate::node::Informed;
 use crate::reason::Reason;
 use crate::spec::Source;
 use crate::state::State;
@@ -39,7 +40,8 @@ fn cut<T>(all: &[T], bytes: impl Fn(&T) -> usize) -> impl Iterator<Item = &[T]> 
 
 impl Directory {
     fn new(version: u64, full: bool, entries: Vec<DirectoryEntry>) -> Self {
-        Self { version, full, entries, removed: Vec::new(), more: false, encoded: Encoded::default() }
+        let encoded = Encoded::default();
+        Self { version, full, entries, removed: Vec::new(), more: false, digest: None, encoded }
     }
 }
 
@@ -83,7 +85,7 @@ impl State {
     /// Whether the worker of a node has all but what changed.
     fn has_directory(&self, name: &NodeName) -> bool {
         let session = self.worker(name).and_then(|worker| worker.session.as_ref());
-        session.is_some_and(|session| session.directory)
+        session.is_some_and(|session| session.directory == Informed::Whole)
     }
 
     /// Sends what changed to every worker that has the rest. Says how many there are.
@@ -109,21 +111,26 @@ impl State {
             // With its key and its length.
             None => 3 + path.as_str().len(),
         };
-        for changes in cut(&changes, bytes) {
+        for (path, entry) in &changes {
+            let former = match entry {
+                Some(entry) => self.directory.insert(path.clone(), entry.clone()),
+                None => self.directory.remove(path),
+            };
+            former.iter().for_each(|former| self.directory_digest.remove(former));
+            entry.iter().for_each(|entry| self.directory_digest.add(entry));
+        }
+        let mut parts = cut(&changes, bytes).peekable();
+        while let Some(changes) = parts.next() {
             let (mut entries, mut removed) = (Vec::new(), Vec::new());
             for (path, entry) in changes {
                 match entry {
-                    Some(entry) => {
-                        self.directory.insert(path.clone(), entry.clone());
-                        entries.push(entry.clone());
-                    }
-                    None => {
-                        self.directory.remove(path);
-                        removed.push(path.clone());
-                    }
+                    Some(entry) => entries.push(entry.clone()),
+                    None => removed.push(path.clone()),
                 }
             }
-            let update = Directory { removed, ..Directory::new(self.directory_version, false, entries) };
+            let digest = parts.peek().is_none().then_some(self.directory_digest);
+            let update =
+                Directory { removed, digest, ..Directory::new(self.directory_version, false, entries) };
             let update = Arc::new(update);
             for name in &informed {
                 self.command(name, Command::Directory(update.clone()));
@@ -132,15 +139,23 @@ impl State {
         informed.len()
     }
 
-    /// Sends all of it to a worker that has nothing of it.
+    /// Sends all of it to a worker that has something else, and says so to one that has just this.
     pub(super) fn send_directory(&mut self, name: &NodeName, whole: &mut Whole) {
-        if self.session_mut(name).is_none_or(|session| session.directory) {
-            return;
-        }
+        let Some(session) = self.session_mut(name) else { return };
+        let Informed::Has(known) = session.directory else { return };
         // What all others have by now is what this one gets: nothing is looked up again.
         self.spread_directory();
         if let Some(session) = self.session_mut(name) {
-            session.directory = true;
+            session.directory = Informed::Whole;
+        }
+        if let Some(known) = known.filter(|known| known.digest == self.directory_digest) {
+            // The leader who told it may have come further in numbers. From here on ours count, and what is still under way from an
+            // earlier session does not.
+            self.directory_version = self.directory_version.max(known.version);
+            let digest = Some(known.digest);
+            let same = Directory { digest, ..Directory::new(self.directory_version, false, Vec::new()) };
+            self.command(name, Command::Directory(Arc::new(same)));
+            return;
         }
         if whole.version != Some(self.directory_version) {
             *whole = self.whole_directory();
@@ -161,7 +176,9 @@ impl State {
         let last = pieces.len() - 1;
         let pieces = pieces.into_iter().enumerate().map(|(index, piece)| {
             let entries = piece.iter().copied().cloned().collect();
-            Arc::new(Directory { more: index < last, ..Directory::new(version, index == 0, entries) })
+            let more = index < last;
+            let digest = (!more).then_some(self.directory_digest);
+            Arc::new(Directory { more, digest, ..Directory::new(version, index == 0, entries) })
         });
         Whole { version: Some(version), pieces: pieces.collect() }
     }

@@ -5,7 +5,7 @@ use crate::event::Now;
 use crate::ids::{NodeName, StreamRef, Uid};
 use crate::ledger::Held;
 use crate::limits;
-use crate::node::Liveness;
+use crate::node::{Informed, Liveness};
 use crate::reason::Reason;
 use crate::state::{State, Write};
 use crate::timers::Timer;
@@ -79,6 +79,10 @@ impl State {
         let Some(session) = self.session_mut(name) else { return };
         session.awaiting = false;
         session.compared = false;
+        if session.directory == Informed::Unknown {
+            // It is to know who has which path, though it can't say what it has.
+            session.directory = Informed::Has(None);
+        }
         self.dirty.nodes.insert(name.clone());
         self.timers.set(Timer::InventoryDue(name.clone()), again);
     }

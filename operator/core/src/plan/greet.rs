@@ -4,6 +4,7 @@
 use crate::action::Command;
 use crate::event::Now;
 use crate::ids::NodeName;
+use crate::node::Informed;
 use crate::plan::directory::Whole;
 use crate::port_set::PortSet;
 use crate::reason::Reason;
@@ -74,7 +75,8 @@ impl State {
     fn request_inventory(&mut self, name: &NodeName, now: Now) {
         let Some(worker) = self.worker(name) else { return };
         let Some(session) = &worker.session else { return };
-        if session.awaiting || (worker.known && session.compared) {
+        let told = worker.known && session.compared && session.directory != Informed::Unknown;
+        if session.awaiting || told {
             return;
         }
         let due = now.mono + self.config.answer_after;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use operator_core::action::{Action, AssignedSource, Command};
+use operator_core::action::{Action, AssignedSource, Command, KnownDirectory};
 use operator_core::digest::Digest;
 use operator_core::event::{
     Beat, Binding, Closed, Event, Hello, Holder, HostPorts, Inventory, Listed, Now, Report, WriteOutcome,
@@ -45,6 +45,8 @@ struct Worker {
     said: BTreeMap<StreamRef, (Option<Publisher>, bool)>,
     closed: Vec<(Duration, StreamRef, Vec<u16>)>,
     watched: Vec<PortRange>,
+    /// What it was told of the directory, where no piece is missing.
+    directory: Option<KnownDirectory>,
     mute: bool,
     draining: bool,
     inbox: VecDeque<(Term, u64, Command)>,
@@ -633,7 +635,11 @@ impl World {
             worker.term = term;
             worker.sequence = sequence;
             match command {
-                Command::Welcome | Command::Directory(_) => {}
+                Command::Welcome => {}
+                Command::Directory(update) => {
+                    let version = update.version;
+                    worker.directory = update.digest.map(|digest| KnownDirectory { version, digest });
+                }
                 Command::Assign(assign) => {
                     let ports = match assign.source {
                         AssignedSource::Push { .. } => None,
@@ -757,6 +763,7 @@ impl World {
             holders,
             streams: worker.open.keys().cloned().collect(),
             host: HostPorts::default(),
+            directory: worker.directory,
         };
         self.out.push_str(&format!(
             "  {} -> Inventory {} open at #{}\n",

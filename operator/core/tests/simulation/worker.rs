@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use operator_core::Command;
-use operator_core::action::{Assign, AssignedSource, Directory};
+use operator_core::action::{Assign, AssignedSource, Directory, KnownDirectory};
+use operator_core::digest::DirectoryDigest;
 use operator_core::event::{Beat, Binding, Closed, Hello, Holder, HostPorts, Inventory, Report};
 use operator_core::ids::{
     BootId, Epoch, NodeName, Path, Ports, Protocol, StreamRef, Term, Uid, UnixTime, WorkerName,
@@ -92,6 +93,9 @@ pub(crate) struct Worker {
 #[derive(Debug, Default)]
 pub(crate) struct KnownPaths {
     pub(crate) entries: BTreeMap<Path, (StreamRef, Option<WorkerName>)>,
+    version: u64,
+    /// Of all that was told, where no piece is missing.
+    digest: Option<DirectoryDigest>,
 }
 
 /// What a command made a worker do.
@@ -181,6 +185,7 @@ impl Worker {
             holders,
             streams: self.running.iter().map(|(uid, run)| StreamRef::new(uid.clone(), run.epoch)).collect(),
             host: host_ports(),
+            directory: self.directory.told(),
         }
     }
 
@@ -444,6 +449,12 @@ impl KnownPaths {
         for path in &directory.removed {
             self.entries.remove(path);
         }
+        (self.version, self.digest) = (directory.version, directory.digest);
+    }
+
+    /// For an inventory.
+    fn told(&self) -> Option<KnownDirectory> {
+        self.digest.map(|digest| KnownDirectory { version: self.version, digest })
     }
 }
 
