@@ -1,9 +1,10 @@
 //! A port of pages, for people, probes and Prometheus: one request a connection, and a bound for all that may wait.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use axum::extract::ConnectInfo;
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
@@ -78,15 +79,26 @@ async fn answer(socket: TcpStream, router: Router, bounds: Bounds) {
 }
 
 /// Whether a request may make a change, rather than look. Who may open a socket on this machine may; a page in its user's browser
-/// may not: it is not let send JSON elsewhere.
+/// may not: it is not let send JSON elsewhere, and a name of its own that it has lead here (DNS rebinding) is no name of this machine.
 pub fn command(peer: SocketAddr, headers: &HeaderMap) -> Result<(), NotFromHere> {
     if !peer.ip().to_canonical().is_loopback() {
         return Err(NotFromHere::Peer(peer));
+    }
+    if !names_this_machine(headers) {
+        return Err(NotFromHere::Host);
     }
     match headers.get(header::CONTENT_TYPE) {
         Some(kind) if kind == "application/json" => Ok(()),
         Some(_) | None => Err(NotFromHere::ContentType),
     }
+}
+
+/// Whether it was asked for by address, or as localhost. No browser leaves Host out.
+fn names_this_machine(headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(header::HOST) else { return true };
+    let Ok(authority) = Authority::try_from(host.as_bytes()) else { return false };
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok()
 }
 
 /// Why a request may make no change.
@@ -95,6 +107,9 @@ pub enum NotFromHere {
     /// It comes from another machine.
     #[error("{0} may look and change nothing: ask from the machine itself, at 127.0.0.1")]
     Peer(SocketAddr),
+    /// It was sent to a name that is not this machine's.
+    #[error("ask by address, such as 127.0.0.1, or as localhost: the header Host names something else")]
+    Host,
     /// It may come from a page in a browser.
     #[error("send it with Content-Type: application/json")]
     ContentType,
@@ -103,7 +118,7 @@ pub enum NotFromHere {
 impl IntoResponse for NotFromHere {
     fn into_response(self) -> Response {
         let status = match self {
-            NotFromHere::Peer(_) => StatusCode::FORBIDDEN,
+            NotFromHere::Peer(_) | NotFromHere::Host => StatusCode::FORBIDDEN,
             NotFromHere::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         };
         (status, format!("{self}\n")).into_response()

@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::{HeaderMap, header};
 use axum::routing::get;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Bounds, serve};
+use super::{Bounds, NotFromHere, command, serve};
 
 /// More than the buffers of both sockets take.
 const LARGE: usize = 32 << 20;
@@ -79,5 +80,26 @@ async fn a_head_without_end_is_refused() {
     tokio::select! {
         ended = talk => { let ended: std::io::Result<()> = ended; assert!(ended.is_err()) }
         read = read.read_exact(&mut answer) => { read.unwrap(); assert_eq!(&answer, b"HTTP/1.1 431") }
+    }
+}
+
+#[test]
+fn a_change_is_asked_for_from_this_machine_by_no_page_of_a_browser() {
+    let json = "application/json";
+    for (peer, host, kind, wanted) in [
+        ("127.0.0.1:9", Some("127.0.0.1:9180"), json, Ok(())),
+        ("[::1]:9", Some("[::1]:9180"), json, Ok(())),
+        ("[::ffff:127.0.0.1]:9", Some("LocalHost"), json, Ok(())),
+        ("127.0.0.1:9", None, json, Ok(())),
+        ("127.0.0.1:9", Some("127.0.0.1:9180"), "text/plain", Err(NotFromHere::ContentType)),
+        ("127.0.0.1:9", Some("rebound.example:9180"), json, Err(NotFromHere::Host)),
+        ("127.0.0.1:9", Some("127.0.0.1.example"), json, Err(NotFromHere::Host)),
+        ("127.0.0.1:9", Some(""), json, Err(NotFromHere::Host)),
+        ("192.0.2.1:9", Some("127.0.0.1"), json, Err(NotFromHere::Peer("192.0.2.1:9".parse().unwrap()))),
+    ] {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, kind.parse().unwrap());
+        host.map(|host| headers.insert(header::HOST, host.parse().unwrap()));
+        assert_eq!(command(peer.parse().unwrap(), &headers), wanted, "{host:?} from {peer}");
     }
 }
