@@ -9,6 +9,8 @@ use std::ops::RangeInclusive;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 
+use crate::census;
+
 /// Below NodePorts (30000) and the ephemeral ports (32768), above what Debian's services use.
 const FROM: u16 = 10_240;
 const TO: u16 = 29_999;
@@ -38,15 +40,27 @@ impl Block {
                 offset = 0;
                 continue;
             }
-            let locks: Vec<UnixListener> = (first..first + len).map_while(lock).collect();
-            if locks.len() == usize::from(len) {
-                return Block { first, len, _locks: locks };
+            match Block::at(first, len) {
+                Ok(block) => return block,
+                Err(free) => {
+                    let step = (u32::from(free) + 2) & !1;
+                    offset += step;
+                    tried += step;
+                }
             }
-            let step = (locks.len() as u32 + 2) & !1;
-            offset += step;
-            tried += step;
         }
         panic!("no {len} free neighbouring ports between {FROM} and {TO}");
+    }
+
+    /// Just these, or how many of them could be had.
+    fn at(first: u16, len: u16) -> Result<Block, u16> {
+        let locks: Vec<UnixListener> = (first..first + len).map_while(lock).collect();
+        let free = locks.len() as u16;
+        // A connection that is being closed lets others listen on its number, and is still somebody's.
+        match free == len && census::held(first..=first + len - 1).is_empty() {
+            true => Ok(Block { first, len, _locks: locks }),
+            false => Err(free),
+        }
     }
 
     /// The numbers.
@@ -75,6 +89,8 @@ fn lock(port: u16) -> Option<UnixListener> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{TcpListener, TcpStream};
+
     use super::Block;
 
     #[test]
@@ -82,5 +98,16 @@ mod tests {
         let (one, other) = (Block::take(10), Block::take(10));
         assert!(one.range().all(|port| !other.range().contains(&port)));
         assert_eq!(one.first() % 2, 0);
+    }
+
+    #[test]
+    fn a_number_with_a_connection_of_before_is_not_free() {
+        // One that no other test takes.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let _here = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let _there = listener.accept().unwrap();
+        drop(listener);
+        assert!(Block::at(port, 1).is_err());
     }
 }
