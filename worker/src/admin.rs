@@ -250,7 +250,8 @@ async fn metrics_page(State(admin): State<Admin>) -> Response {
 }
 
 async fn healthz(State(admin): State<Admin>) -> Response {
-    let ready = admin.ready.load(Ordering::Relaxed);
+    let known = admin.status.is_known();
+    let ready = known && admin.ready.load(Ordering::Relaxed);
     let threads: Vec<_> = admin
         .pulses
         .iter()
@@ -266,6 +267,7 @@ async fn healthz(State(admin): State<Admin>) -> Response {
     let sessions = admin.status.sessions.value();
     let body = json!({
         "ready": ready,
+        "knownToOperator": known,
         "bootId": &*admin.boot_id,
         "operatorSessions": sessions,
         "threads": threads,

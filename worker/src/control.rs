@@ -124,11 +124,17 @@ pub struct Status {
     pub scan_failures: Count,
     /// Sockets that no stream owned.
     pub leaks: Count,
+    known: AtomicBool,
     scan: Mutex<HostScan>,
     watched: Mutex<Vec<RangeInclusive<u16>>>,
 }
 
 impl Status {
+    /// An operator that leads knows what this process holds, so it can be given streams. It stays so while no operator is heard.
+    pub fn is_known(&self) -> bool {
+        self.known.load(Ordering::Relaxed)
+    }
+
     /// The last scan.
     pub fn scan(&self) -> HostScan {
         self.scan.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -260,6 +266,7 @@ pub async fn run(
         if happened.is_empty() {
             control.tell_unbound().await;
         }
+        control.note_known();
         control.parts.pulse.idle();
     }
     control.parts.ending.store(true, Ordering::Relaxed);
@@ -284,6 +291,14 @@ impl Control {
             inventories: BTreeMap::new(),
             draining: false,
             parts,
+        }
+    }
+
+    /// A leader sends the directory behind all that it asks a new process for.
+    fn note_known(&self) {
+        let owes = !self.inventories.is_empty() || !self.scans.is_empty();
+        if !self.parts.status.is_known() && !owes && self.parts.directory.is_received() {
+            self.parts.status.known.store(true, Ordering::Relaxed);
         }
     }
 

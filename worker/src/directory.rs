@@ -141,7 +141,7 @@ impl Directory {
         let found = self.inner.read().unwrap_or_else(PoisonError::into_inner).paths.get(path).map(Arc::clone);
         match found {
             Some(entry) => Lookup::Declared(entry),
-            None if *self.received.borrow() => Lookup::Undeclared,
+            None if self.is_received() => Lookup::Undeclared,
             None => Lookup::Unknown,
         }
     }
@@ -156,6 +156,11 @@ impl Directory {
         let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
         let whole = inner.staged.is_none();
         (inner.version, if whole { inner.digest.clone() } else { Vec::new() })
+    }
+
+    /// Whether there has been an update.
+    pub fn is_received(&self) -> bool {
+        *self.received.borrow()
     }
 
     /// How many paths are declared.

@@ -140,6 +140,7 @@ fn start(args: Args) -> Result<ExitCode, StartError> {
     let (findings, found) = mpsc::channel(FINDINGS_MAX);
     let control_pulse = Pulse::new(Thread::Control);
     let (ready, ending) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(false)));
+    let status = Arc::new(Status::default());
     let pulses: Vec<_> = shards.iter().map(|shard| shard.pulse.clone()).collect();
     let pulses = [vec![front.pulse.clone(), control_pulse.clone()], pulses].concat();
     Watchdog {
@@ -149,13 +150,14 @@ fn start(args: Args) -> Result<ExitCode, StartError> {
         findings,
         board: board.clone(),
         clock,
+        control: status.clone(),
         ready: ready.clone(),
         ending: ending.clone(),
     }
     .start()?;
     canary::spawn(canary)?;
 
-    let (ports, rtp, status) = (BoundPorts::default(), RtpStats::default(), Arc::new(Status::default()));
+    let (ports, rtp) = (BoundPorts::default(), RtpStats::default());
     let hello = Hello {
         worker: args.name.clone(),
         node: args.node.clone(),

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 use crate::canary::{self, Board};
 use crate::clock::Clock;
+use crate::control::Status;
 use crate::health::{Answers, HealthPort};
 use crate::pulse::{Pulse, Thread};
 use verdict::{Finding, Judge, SAMPLE_AFTER, Sample, Usage, WAKE};
@@ -38,6 +39,9 @@ pub struct Watchdog {
     pub board: Arc<Board>,
     /// The clock of the board.
     pub clock: Clock,
+    /// What control has told operators. Until one knows this process it is not ready: a rollout that went on before would have streams
+    /// move to workers whose turn is still to come.
+    pub control: Arc<Status>,
     /// False while a thread is stuck or a canary fails.
     pub ready: Arc<AtomicBool>,
     /// The process was told to end: it is not ready, and its streams are better off elsewhere at once.
@@ -63,9 +67,10 @@ impl Watchdog {
             }
             let all_pass = canaries.all_pass();
             self.ready.store(judge.all_tick() && all_pass, Ordering::Relaxed);
-            let (ending, board) = (&self.ending, &self.board);
+            let (ending, board, control) = (&self.ending, &self.board, &self.control);
             self.port.serve(until, || {
-                let state = State { judge: &judge, all_pass, board, ending: ending.load(Ordering::Relaxed) };
+                let (known, ending) = (control.is_known(), ending.load(Ordering::Relaxed));
+                let state = State { judge: &judge, all_pass, board, known, ending };
                 answers(&self.boot_id, &self.pulses, &state)
             });
         }
@@ -165,12 +170,13 @@ struct State<'a> {
     judge: &'a Judge,
     all_pass: bool,
     board: &'a Board,
+    known: bool,
     ending: bool,
 }
 
 fn answers(boot_id: &str, pulses: &[Arc<Pulse>], state: &State<'_>) -> Answers {
-    let &State { judge, all_pass, board, ending } = state;
-    let ready = judge.all_tick() && all_pass && !ending;
+    let &State { judge, all_pass, board, known, ending } = state;
+    let ready = judge.all_tick() && all_pass && known && !ending;
     let threads: Vec<_> = pulses
         .iter()
         .map(|pulse| {
@@ -184,6 +190,7 @@ fn answers(boot_id: &str, pulses: &[Arc<Pulse>], state: &State<'_>) -> Answers {
         .collect();
     let body = serde_json::json!({
         "ready": ready,
+        "knownToOperator": known,
         "ending": ending,
         "bootId": boot_id,
         "threads": threads,

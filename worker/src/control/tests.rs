@@ -314,6 +314,7 @@ fn an_inventory_names_the_directory_as_the_operator_did_unless_something_of_it_w
     with_control(async |world: World| {
         let (mut session, _, inventory) = world.session().await.greeted().await;
         assert_eq!((inventory.directory_version, inventory.directory_digest.len()), (0, 0));
+        assert!(!world.status.is_known(), "nobody leads");
         let sound = wire::DirectoryEntry {
             path: "live/a".into(),
             stream: Some(wire::StreamRef { uid: "a".into(), epoch: 1 }),
@@ -336,6 +337,10 @@ fn an_inventory_names_the_directory_as_the_operator_did_unless_something_of_it_w
             assert_eq!(inventory.directory_version, version);
             assert_eq!(inventory.directory_digest, if named { &b"name"[..] } else { b"" });
         }
+        // The inventory was the last thing that was owed.
+        session.tell(7, Command::InventoryRequest(wire::InventoryRequest { id: 6 })).await;
+        session.inventory().await;
+        assert!(world.status.is_known());
     });
 }
 

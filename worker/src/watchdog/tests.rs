@@ -43,11 +43,13 @@ fn the_page_and_the_dump_name_thread_and_stream() {
     pulse.doing("ingress", &assignment());
     let pulses = [pulse];
     let (judge, board) = (Judge::default(), Board::new(Clock::start(), 1));
-    let state = State { judge: &judge, all_pass: true, board: &board, ending: false };
+    let state = State { judge: &judge, all_pass: true, board: &board, known: true, ending: false };
     let told = answers("b00t", &pulses, &state);
     let body: serde_json::Value = serde_json::from_str(&told.body).unwrap();
     assert_eq!((told.ready, &body["bootId"], &body["ready"]), (true, &"b00t".into(), &true.into()));
     let told = answers("b00t", &pulses, &State { ending: true, ..state });
+    assert_eq!((told.ready, told.alive), (false, true));
+    let told = answers("b00t", &pulses, &State { known: false, ..state });
     assert_eq!((told.ready, told.alive), (false, true));
     let thread = &body["threads"][0];
     assert_eq!(
@@ -64,7 +66,11 @@ fn a_canary_that_fails_costs_readiness_and_no_life() {
     let (judge, board) = (Judge::default(), Board::new(Clock::start(), 1));
     let canary = canary::Canary { shard: 0, listener: canary::Listener::Rtmp };
     board.set_failing(canary, Some(Duration::ZERO));
-    let told = answers("b00t", &[], &State { judge: &judge, all_pass: false, board: &board, ending: false });
+    let told = answers(
+        "b00t",
+        &[],
+        &State { judge: &judge, all_pass: false, board: &board, known: true, ending: false },
+    );
     assert_eq!((told.ready, told.alive), (false, true));
     let body: serde_json::Value = serde_json::from_str(&told.body).unwrap();
     let first = &body["canary"]["first"][0];
