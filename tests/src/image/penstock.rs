@@ -1,6 +1,7 @@
 //! The image of the product: one static binary, built for musl beside the release binary.
 
 use std::fs::File;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
@@ -93,9 +94,26 @@ fn strip(binary: &Path, folder: &Path) -> Result<PathBuf, String> {
     fs::write(&kept, functions).map_err(|e| format!("{}: {e}", kept.display()))?;
     let mut objcopy = Command::new(need("objcopy"));
     objcopy.arg("--strip-all").arg(format!("--keep-symbols={}", kept.display()));
-    succeed(objcopy.arg(binary).arg(&stripped))?;
+    let whole = folder.join("penstock.whole");
+    succeed(objcopy.arg(binary).arg(&whole))?;
+    copy_in_pieces(&whole, &stripped).map_err(|e| format!("{}: {e}", stripped.display()))?;
     Ok(stripped)
 }
+
+/// A file that is written at once lies in the page cache in pieces of up to 2 MiB, and Linux (6.18, ext4) maps such a piece as a whole
+/// for one page of it that is touched. How many MiB a process is resident by that is an accident of how its binary was written.
+fn copy_in_pieces(from: &Path, to: &Path) -> io::Result<()> {
+    let bytes = fs::read(from)?;
+    let part = to.with_extension("part");
+    let mut file = File::create(&part)?;
+    bytes.chunks(PIECE).try_for_each(|piece| file.write_all(piece))?;
+    file.set_permissions(fs::metadata(from)?.permissions())?;
+    fs::remove_file(from)?;
+    fs::rename(&part, to)
+}
+
+/// Bytes of a write.
+const PIECE: usize = 16 * 1024;
 
 /// The name in a line of nm, if it is that of a function and short enough to be read: some of generic code are 20 KB long.
 fn function(line: &str) -> Option<&str> {
