@@ -299,6 +299,7 @@ impl Control {
         let owes = !self.inventories.is_empty() || !self.scans.is_empty();
         if !self.parts.status.is_known() && !owes && self.parts.directory.is_received() {
             self.parts.status.known.store(true, Ordering::Relaxed);
+            tracing::info!("an operator that leads knows what is held here: ready for streams");
         }
     }
 
