@@ -111,9 +111,10 @@ impl Cluster {
             Err(error) => {
                 let mut kubectl = Command::new("kubectl");
                 kubectl.args(["version", "--client"]).stdout(Stdio::null()).stderr(Stdio::null());
-                match kubectl.kill_on_drop(true).status().await {
-                    Ok(_) => Ok(Self::Kubectl),
-                    Err(kubectl) => Err(format!("{error}, and kubectl: {kubectl}")),
+                match timeout(limits::LIST_CALL, kubectl.kill_on_drop(true).status()).await {
+                    Ok(Ok(_)) => Ok(Self::Kubectl),
+                    Ok(Err(kubectl)) => Err(format!("{error}, and kubectl: {kubectl}")),
+                    Err(_) => Err(format!("{error}, and kubectl: no answer in {:?}", limits::LIST_CALL)),
                 }
             }
         }
