@@ -9,6 +9,7 @@ use crate::ids::{
     BootId, Epoch, NodeName, ObjectName, PoolName, Ports, Protocol, ResourceVersion, SessionId, StreamRef,
     Term, Uid, WorkerName, WriteId,
 };
+use crate::port_set::PortSet;
 use crate::spec::{PoolObject, PortRange, Selector, StreamObject};
 
 /// Both clocks, read together by the driver.
@@ -275,6 +276,21 @@ pub struct HostPorts {
     pub ephemeral: Option<PortRange>,
     /// net.ipv4.ip_local_reserved_ports: left out of the above.
     pub reserved: Vec<PortRange>,
+}
+
+impl HostPorts {
+    /// Those of `numbers` that the kernel may give to an outgoing connection of anybody.
+    pub fn handed_out(&self, numbers: &PortSet) -> PortSet {
+        let mut handed_out = PortSet::from_ranges(self.ephemeral).intersection(numbers);
+        self.reserved.iter().for_each(|range| handed_out.remove_range(*range));
+        handed_out
+    }
+
+    /// The command by which it gives out none of `numbers` either; what is reserved already stays so.
+    pub fn reserving(&self, numbers: &PortSet) -> String {
+        let reserved = numbers.ranges().into_iter().chain(self.reserved.iter().copied());
+        format!("sysctl -w net.ipv4.ip_local_reserved_ports={}", PortSet::from_ranges(reserved))
+    }
 }
 
 /// Everything that a worker process holds.

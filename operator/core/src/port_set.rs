@@ -76,6 +76,13 @@ impl PortSet {
         }
     }
 
+    /// The numbers that are in both.
+    pub fn intersection(&self, other: &Self) -> Self {
+        let words = self.words.as_ref().zip(other.words.as_ref());
+        let words = words.map(|(a, b)| Box::new(std::array::from_fn(|index| a[index] & b[index])));
+        Self { words }
+    }
+
     /// The lowest number that is here and not in `taken`.
     pub fn first_without(&self, taken: &Self) -> Option<u16> {
         self.first(taken, |free| free)
@@ -119,6 +126,20 @@ impl PortSet {
 
     fn word(&self, index: usize) -> u64 {
         self.words.as_ref().map_or(0, |words| words[index])
+    }
+}
+
+/// As sysctl writes and reads them: `20000-20010,30666`.
+impl fmt::Display for PortSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, PortRange { start, end }) in self.ranges().into_iter().enumerate() {
+            let comma = if index > 0 { "," } else { "" };
+            write!(f, "{comma}{start}")?;
+            if end > start {
+                write!(f, "-{end}")?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -174,5 +195,14 @@ mod tests {
         assert!(!PortSet::default().intersects(&set(&[(1, 9)])));
         assert!(set(&[(9, 12)]).intersects(&set(&[(1, 9)])));
         assert!(!set(&[(10, 12)]).intersects(&set(&[(1, 9)])));
+    }
+
+    #[test]
+    fn what_is_in_both_is_said_as_sysctl_says_it() {
+        let (pools, handed_out) = (set(&[(20_000, 20_010), (32_700, 32_770)]), set(&[(32_768, 60_999)]));
+        assert_eq!(pools.intersection(&handed_out).to_string(), "32768-32770");
+        assert!(pools.intersection(&PortSet::default()).is_empty());
+        assert_eq!(set(&[(7, 7), (20_000, 20_001), (9, 9)]).to_string(), "7,9,20000-20001");
+        assert_eq!(PortSet::default().to_string(), "");
     }
 }

@@ -184,15 +184,14 @@ impl State {
             if !spec.ranges.iter().any(|own| own.start <= range.end && range.start <= own.end) {
                 continue;
             }
-            let mut handed_out = PortSet::from_ranges([range]);
-            for reserved in &node.host.reserved {
-                handed_out.remove_range(*reserved);
-            }
-            if handed_out.intersects(&spec.numbers) {
+            let handed_out = node.host.handed_out(&spec.numbers);
+            if !handed_out.is_empty() {
                 let message = format!(
-                    "node {node_name} hands out ports {}-{} by itself (net.ipv4.ip_local_port_range); move spec.ranges, or \
-                     list them in net.ipv4.ip_local_reserved_ports",
-                    range.start, range.end
+                    "node {node_name} hands out ports {}-{} by itself (net.ipv4.ip_local_port_range); move spec.ranges, or run \
+                     there: {}",
+                    range.start,
+                    range.end,
+                    node.host.reserving(&handed_out)
                 );
                 return (true, message);
             }

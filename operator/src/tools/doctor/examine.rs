@@ -1,6 +1,8 @@
 //! Judges what is known of a host, by what a worker needs.
 
-use operator_core::{Config, port_set::PortSet, spec::PortRange};
+use std::ops::RangeInclusive;
+
+use operator_core::{Config, event::HostPorts, port_set::PortSet, spec::PortRange};
 use worker::{
     limits::{ADMIN_CONNECTIONS_MAX, HANDSHAKES_MAX},
     listeners::DATAGRAM_BUFFER,
@@ -62,7 +64,7 @@ fn pools(known: &Known) -> Vec<Finding> {
         ));
     } else if findings.is_empty() {
         let names: Vec<String> =
-            known.pools.iter().map(|pool| format!("{} ({})", pool.name, words(&pool.numbers))).collect();
+            known.pools.iter().map(|pool| format!("{} ({})", pool.name, pool.numbers)).collect();
         let names = if names.is_empty() { "there is none".to_owned() } else { names.join(", ") };
         findings.push(Finding::fine(Subject::Pools, names));
     }
@@ -71,7 +73,7 @@ fn pools(known: &Known) -> Vec<Finding> {
 
 /// Whether the kernel hands out numbers of pools by itself.
 fn ephemeral(host: &Host, known: &Known) -> Finding {
-    let Some(range) = &host.scan.host.ephemeral else {
+    let Some(ephemeral) = &host.scan.host.ephemeral else {
         return Finding::note(
             Subject::Ephemeral,
             "net.ipv4.ip_local_port_range can't be read".to_owned(),
@@ -79,47 +81,41 @@ fn ephemeral(host: &Host, known: &Known) -> Finding {
             "look at /proc/sys/net/ipv4/ip_local_port_range".to_owned(),
         );
     };
-    let reserved = PortSet::from_ranges(
-        host.scan.host.reserved.iter().map(|range| PortRange { start: *range.start(), end: *range.end() }),
-    );
-    let mut handed_out = PortSet::from_ranges([PortRange { start: *range.start(), end: *range.end() }]);
-    for range in reserved.ranges() {
-        handed_out.remove_range(range);
-    }
-    let met = both(&known.numbers(), &handed_out);
-    let (start, end) = (range.start(), range.end());
+    let range = |range: &RangeInclusive<u16>| PortRange { start: *range.start(), end: *range.end() };
+    let ports = HostPorts {
+        ephemeral: Some(range(ephemeral)),
+        reserved: host.scan.host.reserved.iter().map(range).collect(),
+    };
+    let met = ports.handed_out(&known.numbers());
+    let (start, end) = (ephemeral.start(), ephemeral.end());
     if met.is_empty() {
         let what = format!("{start}-{end} (net.ipv4.ip_local_port_range) meet no pool, or are reserved");
         return Finding::fine(Subject::Ephemeral, what);
-    }
-    let mut all = reserved;
-    for range in met.ranges() {
-        all.insert_range(range);
     }
     Finding::wrong(
         Subject::Ephemeral,
         format!(
             "the kernel hands out {start}-{end} by itself (net.ipv4.ip_local_port_range), {} numbers of pools among them: {}",
             met.len(),
-            words(&met)
+            met
         ),
         "an outgoing connection of anybody may be given such a number, and the lease that comes to it next can't be bound",
         format!(
-            "sysctl -w net.ipv4.ip_local_reserved_ports={} (keeps what is reserved already; write the same into \
-             /etc/sysctl.d/90-penstock.conf for the next boot), or move spec.ranges of the pools",
-            words(&all)
+            "{} (keeps what is reserved already; write the same into /etc/sysctl.d/90-penstock.conf for the next boot), or move \
+             spec.ranges of the pools",
+            ports.reserving(&met)
         ),
     )
 }
 
 fn node_ports(host: &Host, known: &Known) -> Finding {
     let range = Config::cluster().node_ports.expect("a cluster has NodePorts");
-    let met = both(&known.numbers(), &PortSet::from_ranges([range]));
+    let met = PortSet::from_ranges([range]).intersection(&known.numbers());
     let (start, end) = (range.start, range.end);
     if met.is_empty() {
         return Finding::fine(Subject::NodePorts, format!("{start}-{end} meet no pool"));
     }
-    let what = format!("pools have {} numbers of {start}-{end}: {}", met.len(), words(&met));
+    let what = format!("pools have {} numbers of {start}-{end}: {}", met.len(), met);
     let why = "Kubernetes gives these to Services of type NodePort on each node, and packets to them never reach a worker";
     let remedy = format!("move spec.ranges of the pools out of {start}-{end}");
     match known.is_cluster || host.files.is_node {
@@ -326,20 +322,4 @@ fn memory(host: &Host) -> Finding {
         ),
         Some(_) | None => Finding::fine(Subject::Memory, "reserved address space costs nothing".to_owned()),
     }
-}
-
-/// Numbers in both sets.
-fn both(one: &PortSet, other: &PortSet) -> PortSet {
-    let mut both = PortSet::default();
-    one.iter().filter(|port| other.contains(*port)).for_each(|port| both.insert(port));
-    both
-}
-
-/// As sysctl writes them: `20000-20010,30666`.
-fn words(ports: &PortSet) -> String {
-    let range = |range: &PortRange| match range {
-        PortRange { start, end } if start == end => start.to_string(),
-        PortRange { start, end } => format!("{start}-{end}"),
-    };
-    ports.ranges().iter().map(range).collect::<Vec<_>>().join(",")
 }

@@ -1,12 +1,13 @@
 //! What is wrong with a URL that an encoder or a player was given.
 
+use http::Uri;
 use operator_core::api::{Endpoint, MediaStreamSpec};
 
 /// A URL's parts, as far as they matter here.
-struct Parts<'a> {
-    scheme: &'a str,
-    port: Option<&'a str>,
-    path: &'a str,
+struct Parts {
+    scheme: String,
+    port: Option<u16>,
+    path: String,
     has_token: bool,
 }
 
@@ -24,7 +25,7 @@ pub(super) fn mistakes(url: &str, path: &str, spec: &MediaStreamSpec, endpoints:
     let is_http = parts.scheme == "http";
     let (given, has_ending) = match parts.path.strip_suffix(".flv").filter(|_| is_http) {
         Some(given) => (given, true),
-        None => (parts.path, false),
+        None => (&*parts.path, false),
     };
     if given != path {
         mistakes.push(format!("its path is {given}, that of the stream is {path}"));
@@ -43,22 +44,22 @@ pub(super) fn mistakes(url: &str, path: &str, spec: &MediaStreamSpec, endpoints:
     mistakes
 }
 
-impl<'a> Parts<'a> {
-    fn of(url: &'a str) -> Option<Self> {
-        let (scheme, rest) = url.split_once("://")?;
-        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let port = match authority.rsplit_once(']') {
-            Some((_, port)) => port.strip_prefix(':'),
-            None => authority.rsplit_once(':').map(|(_, port)| port),
-        };
+impl Parts {
+    fn of(url: &str) -> Option<Self> {
+        let uri: Uri = url.parse().ok()?;
+        let scheme = uri.scheme_str()?.to_owned();
         // What nobody writes.
-        let default = match scheme {
-            "rtmp" => Some("1935"),
-            "http" => Some("80"),
+        let default = match &*scheme {
+            "rtmp" => Some(1935),
+            "http" => Some(80),
             _ => None,
         };
-        let has_token = query.split('&').any(|pair| pair.starts_with("token="));
-        Some(Self { scheme, port: port.filter(|port| Some(*port) != default), path, has_token })
+        let query = uri.query().unwrap_or_default();
+        Some(Self {
+            port: uri.port_u16().filter(|port| Some(*port) != default),
+            path: uri.path().strip_prefix('/').unwrap_or_default().to_owned(),
+            has_token: query.split('&').any(|pair| pair.starts_with("token=")),
+            scheme,
+        })
     }
 }
