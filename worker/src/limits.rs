@@ -34,6 +34,10 @@ pub const DIAL_BACKOFF_MIN: Duration = Duration::from_millis(250);
 /// plays within 12.5 s.
 pub const DIAL_BACKOFF_MAX: Duration = Duration::from_secs(10);
 
+/// What keeps a device from sending is said anew each time it changes to what was not said yet, and else after this long. One that fails
+/// now so and now so, as one with two addresses, would have each attempt written into the stream's status.
+pub const DIAL_SAID_AGAIN: Duration = Duration::from_secs(300);
+
 /// How long a device may take to accept: the kernel asks at 0, 1 and 3 s.
 pub const DIAL_DEADLINE: Duration = Duration::from_secs(5);
 

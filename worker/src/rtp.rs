@@ -28,7 +28,7 @@ use crate::hub::{Ended, HubStream, Ingress, Publisher, Refusal};
 use crate::listeners::PortLease;
 use crate::shard::EndReason;
 use crate::targets::Targets;
-use dial::DialError;
+use dial::{DialError, Told};
 use sockets::{Ready, Sockets};
 use stats::Line;
 pub use stats::RtpStats;
@@ -97,7 +97,7 @@ async fn run(
             heard: 0,
             publisher: None,
             quiet_since: clock.now(),
-            useless: String::new(),
+            told: Told::default(),
             assigned,
         };
         let outcome = caught(ingress.serve(&source, &mut assignment)).await;
@@ -163,7 +163,7 @@ struct RtpIngress<'a> {
     /// Of a device that was connected to: since when nobody publishes.
     quiet_since: Duration,
     /// What was last said of a device that does not send.
-    useless: String,
+    told: Told,
     assigned: Arc<Assignment>,
 }
 
@@ -276,12 +276,10 @@ impl RtpIngress<'_> {
     /// The device was not connected to, or to no use.
     fn note_useless(&mut self, error: &DialError) {
         self.line.dial_failed(error.reason());
-        let text = error.to_string();
-        self.stream.dial_failed(&text);
-        // Once, however often it is tried.
-        if self.useless != text {
+        if self.told.is_news(error.reason(), self.clock.now()) {
+            let text = error.to_string();
+            self.stream.dial_failed(&text);
             tracing::warn!(stream = %self.assigned, error = text, "the device does not send; it is tried again and again");
-            self.useless = text;
         }
     }
 
@@ -366,7 +364,7 @@ impl RtpIngress<'_> {
                 if let (Some(publisher), Some(_)) = (self.publisher.take(), from) {
                     publisher.give_up(EndReason::TakenOver);
                 }
-                self.useless.clear();
+                self.told = Told::default();
                 if let Some(dialer) = self.sockets.dialer() {
                     dialer.media_came();
                 }

@@ -5,6 +5,7 @@
 //!    └──────────────────────────── refused, silent, closed ←──────────────────────────────────────┘
 //! ```
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -22,7 +23,8 @@ use tokio::time::timeout;
 
 use crate::assignment::{Assignment, Remote};
 use crate::limits::{
-    ADDRESSES_MAX, DIAL_BACKOFF_MAX, DIAL_BACKOFF_MIN, DIAL_DEADLINE, LOOKUP_DEADLINE, LOOKUPS_MAX,
+    ADDRESSES_MAX, DIAL_BACKOFF_MAX, DIAL_BACKOFF_MIN, DIAL_DEADLINE, DIAL_SAID_AGAIN, LOOKUP_DEADLINE,
+    LOOKUPS_MAX,
 };
 use crate::listeners::{Leased, Reserved};
 use crate::targets::{Denied, Targets};
@@ -180,6 +182,25 @@ impl DialFailure {
             Self::Closed => "Closed",
             Self::Silent => "Silent",
         }
+    }
+}
+
+/// What has been said of a device since it sent last: not every attempt is a word.
+#[derive(Debug, Default)]
+pub struct Told {
+    all: BTreeSet<DialFailure>,
+    last: Option<(DialFailure, Duration)>,
+}
+
+impl Told {
+    /// Whether this is to be said at time `now`; if so, it is said.
+    pub fn is_news(&mut self, failure: DialFailure, now: Duration) -> bool {
+        let is_new = self.all.insert(failure);
+        let changed = self.last.is_none_or(|(last, at)| last != failure && now >= at + DIAL_SAID_AGAIN);
+        if is_new || changed {
+            self.last = Some((failure, now));
+        }
+        is_new || changed
     }
 }
 
@@ -356,5 +377,21 @@ mod tests {
             [0, 312, 625, 1250, 2500, 5000, 10000, 12500, 12500, 12500, 12500, 12500]
         );
         assert_eq!(backoff(u32::MAX, 0).as_millis(), 7500);
+    }
+
+    #[test]
+    fn a_device_that_fails_now_so_and_now_so_is_no_stream_of_words() {
+        use DialFailure::{Closed, Refused};
+        let mut told = Told::default();
+        let second = Duration::from_secs(1);
+        let mut said = vec![];
+        for attempt in 0..60 {
+            let (failure, now) = (if attempt % 2 == 0 { Refused } else { Closed }, 10 * attempt * second);
+            if told.is_news(failure, now) {
+                said.push((failure, now.as_secs()));
+            }
+        }
+        assert_eq!(said, [(Refused, 0), (Closed, 10), (Refused, 320)]);
+        assert!((0..60).all(|attempt| !told.is_news(Refused, (600 + 10 * attempt) * second)), "it is said");
     }
 }
