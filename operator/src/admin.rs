@@ -51,6 +51,7 @@ fn router(pages: Pages) -> Router {
         .route("/events", get(|State(pages): State<Pages>| async move { json(&pages.log.list()) }))
         .route("/sessions", get(from_worker))
         .route("/ports", get(from_worker))
+        .route("/budget", get(from_worker))
         .route("/healthz", get(from_worker))
         .route("/metrics", get(metrics))
         .route("/kick", post(kick));
@@ -65,6 +66,7 @@ async fn index() -> &'static str {
      /events    what happened, a Kubernetes List\n\
      /sessions  who publishes and plays\n\
      /ports     which ports are open for which stream\n\
+     /budget    which streams have how much media in memory\n\
      /metrics   for Prometheus\n\
      /kick      POST {\"namespace\", \"name\", \"whom\": \"publisher\" or \"viewers\"} ends them: penstock kick\n\
      /healthz   200 while the worker moves media\n"

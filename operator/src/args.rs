@@ -49,7 +49,7 @@ pub(crate) struct Standalone {
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8080")]
     pub(crate) http: SocketAddr,
 
-    /// Where /streams, /pools, /events, /sessions, /ports, /metrics and /healthz are served
+    /// Where /streams, /pools, /events, /sessions, /ports, /budget, /metrics and /healthz are served
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9180")]
     pub(crate) admin: SocketAddr,
 

@@ -38,6 +38,12 @@ fn the_pages_tell_what_goes_on() {
     let held = page("/ports");
     let rtp = udp["status"]["ports"]["rtp"].to_string();
     assert!(held.status == 200 && held.body.contains(&rtp), "{rtp} is not on /ports: {}", held.body);
+    let budget = standalone.page("/budget").expect("a page");
+    let owner = &budget["owners"][0];
+    assert_eq!((&owner["name"], &budget["ownerCount"]), (&"cam".into(), &1.into()), "{budget}");
+    let [held, ring, most] =
+        [&owner["heldBytes"], &owner["ringBytes"], &budget["maxBytes"]].map(|it| it.as_u64());
+    assert!(ring > Some(0) && ring <= held && held < most, "{budget}");
     assert_eq!(page("/healthz").status, 200);
     assert_eq!(http::get(standalone.health, "/healthz").expect("the health port answers").status, 200);
 

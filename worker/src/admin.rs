@@ -22,7 +22,7 @@ use crate::canary::Board;
 use crate::control::Status;
 use crate::convert::canonical;
 use crate::counters::Counters;
-use crate::limits::{ADMIN_CONNECTIONS_MAX, SNAPSHOT_DEADLINE};
+use crate::limits::{ADMIN_CONNECTIONS_MAX, BUDGET_OWNERS_TOLD_MAX, SNAPSHOT_DEADLINE};
 use crate::listeners::BoundPorts;
 use crate::metrics;
 use crate::pages;
@@ -94,6 +94,7 @@ fn router(admin: Admin) -> Router {
     let router = Router::new()
         .route("/sessions", get(sessions))
         .route("/ports", get(ports))
+        .route("/budget", get(budget))
         .route("/metrics", get(metrics_page))
         .route("/healthz", get(healthz))
         .route("/kick", post(kick));
@@ -152,6 +153,7 @@ fn stream_json(shard: usize, snapshot: &StreamSnapshot) -> Value {
         bytes_in,
         ring_bytes,
         ring_frames,
+        held_bytes,
         viewers,
         viewer_count,
     } = snapshot;
@@ -167,6 +169,7 @@ fn stream_json(shard: usize, snapshot: &StreamSnapshot) -> Value {
         "bytesIn": bytes_in,
         "ringBytes": ring_bytes,
         "ringFrames": ring_frames,
+        "heldBytes": held_bytes,
         "publisher": publisher.as_ref().map(publisher_json),
         "viewerCount": viewer_count,
         "viewers": viewers.iter().map(viewer_json).collect::<Vec<_>>(),
@@ -193,6 +196,39 @@ fn viewer_json(viewer: &ViewerSnapshot) -> Value {
         "framesBehind": behind,
         "skips": skips,
     })
+}
+
+/// For whom media is in memory, most first.
+async fn budget(State(admin): State<Admin>) -> Json<Value> {
+    let (mut owners, mut silent) = (Vec::new(), Vec::new());
+    for (index, snapshot) in admin.snapshots().await.into_iter().enumerate() {
+        match snapshot {
+            Some(snapshot) => owners.extend(snapshot.streams),
+            None => silent.push(index),
+        }
+    }
+    let used = admin.budget.used();
+    let named: u64 = owners.iter().map(|owner| owner.held_bytes).sum();
+    owners.retain(|owner| owner.held_bytes > 0);
+    owners.sort_by_key(|owner| std::cmp::Reverse(owner.held_bytes));
+    let owner = |owner: &StreamSnapshot| {
+        json!({
+            "namespace": &*owner.assignment.namespace,
+            "name": &*owner.assignment.name,
+            "heldBytes": owner.held_bytes,
+            "ringBytes": owner.ring_bytes,
+            "viewerCount": owner.viewer_count,
+        })
+    };
+    Json(json!({
+        "maxBytes": admin.budget.bytes_max(),
+        "usedBytes": used,
+        "owners": owners.iter().take(BUDGET_OWNERS_TOLD_MAX).map(owner).collect::<Vec<_>>(),
+        "ownerCount": owners.len(),
+        // Held by viewers of streams that have ended, or of shards that are silent; those move while they are summed up.
+        "otherBytes": used.saturating_sub(named),
+        "silentShards": silent,
+    }))
 }
 
 async fn ports(State(admin): State<Admin>) -> Json<Value> {

@@ -242,6 +242,7 @@ impl Egress {
             bytes_in: state.bytes_in,
             ring_bytes: ring.bytes(),
             ring_frames: ring.len(),
+            held_bytes: state.stream.held_bytes(),
             viewers: state.viewers.iter().filter_map(one).take(SNAPSHOT_VIEWERS_MAX).collect(),
             viewer_count: state.viewers.len(),
         }

@@ -110,6 +110,9 @@ pub const SNAPSHOT_DEADLINE: Duration = Duration::from_millis(500);
 /// Streams that have series of their own on `/metrics`. Five series each, and 200 bytes a series: 5 MB a scrape.
 pub const STREAM_SERIES_MAX: usize = 5000;
 
+/// Streams that `/budget` names, those that hold most: 150 bytes each.
+pub const BUDGET_OWNERS_TOLD_MAX: usize = 50;
+
 /// Connections to a port of pages at one time.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 

@@ -209,6 +209,8 @@ pub struct StreamSnapshot {
     pub ring_bytes: u64,
     /// Frames in the ring.
     pub ring_frames: usize,
+    /// What is held for it of the process's budget: the ring, and frames that left it and are not yet with a slow viewer.
+    pub held_bytes: u64,
     /// Who watches; at most [`SNAPSHOT_VIEWERS_MAX`] of them.
     pub viewers: Vec<ViewerSnapshot>,
     /// How many watch.

@@ -1,9 +1,10 @@
-//! One byte budget for the process: who holds media bytes holds a permit, and dropping it gives the bytes back.
+//! One byte budget for the process: who holds media bytes holds a permit, and dropping it gives the bytes back. Each owner takes them
+//! through a share of its own, which tells how much is held for it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// The bytes that all rings and buffers of the process may hold together. Clones share one count.
+/// The bytes that all rings and buffers of the process may hold together, or an owner's share in them. Clones share one count.
 #[derive(Clone, Debug)]
 pub struct Budget {
     inner: Arc<Inner>,
@@ -13,6 +14,8 @@ pub struct Budget {
 struct Inner {
     used: AtomicU64,
     bytes_max: u64,
+    /// What a share is of.
+    whole: Option<Budget>,
 }
 
 /// Bytes taken from a [`Budget`]; given back on drop.
@@ -25,14 +28,43 @@ pub struct Permit {
 impl Budget {
     /// A budget of this many bytes.
     pub fn new(bytes_max: u64) -> Self {
-        Budget { inner: Arc::new(Inner { used: AtomicU64::new(0), bytes_max }) }
+        Budget { inner: Arc::new(Inner { used: AtomicU64::new(0), bytes_max, whole: None }) }
+    }
+
+    /// For one owner: what is taken from it counts here and in the whole, which alone says how much may be. It outlives its owner as
+    /// long as somebody else holds what was taken.
+    pub fn share(&self) -> Self {
+        let whole = Some(self.clone());
+        Budget { inner: Arc::new(Inner { used: AtomicU64::new(0), bytes_max: self.inner.bytes_max, whole }) }
     }
 
     /// Takes bytes, or `None` where that many are not left.
     pub fn take(&self, bytes: u64) -> Option<Permit> {
-        let room = |used: u64| used.checked_add(bytes).filter(|&sum| sum <= self.inner.bytes_max);
-        self.inner.used.fetch_update(Relaxed, Relaxed, room).ok()?;
-        Some(Permit { budget: self.clone(), bytes })
+        self.count(bytes).then(|| Permit { budget: self.clone(), bytes })
+    }
+
+    /// Counts these bytes, from the whole to the share; or nothing where they are too many.
+    fn count(&self, bytes: u64) -> bool {
+        match &self.inner.whole {
+            Some(whole) => {
+                let fits = whole.count(bytes);
+                if fits {
+                    self.inner.used.fetch_add(bytes, Relaxed);
+                }
+                fits
+            }
+            None => {
+                let room = |used: u64| used.checked_add(bytes).filter(|&sum| sum <= self.inner.bytes_max);
+                self.inner.used.fetch_update(Relaxed, Relaxed, room).is_ok()
+            }
+        }
+    }
+
+    fn give_back(&self, bytes: u64) {
+        self.inner.used.fetch_sub(bytes, Relaxed);
+        if let Some(whole) = &self.inner.whole {
+            whole.give_back(bytes);
+        }
     }
 
     /// Bytes that are taken at the moment.
@@ -55,7 +87,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.budget.inner.used.fetch_sub(self.bytes, Relaxed);
+        self.budget.give_back(self.bytes);
     }
 }
 
@@ -75,5 +107,22 @@ mod tests {
         assert_eq!(budget.used(), 40);
         drop(forty);
         assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn shares_count_for_themselves_and_have_one_bound_together() {
+        let budget = Budget::new(100);
+        let (one, other) = (budget.share(), budget.share());
+        let sixty = one.take(60).unwrap();
+        assert!(other.take(41).is_none());
+        let forty = other.clone().take(40).unwrap();
+        assert_eq!((budget.used(), one.used(), other.used()), (100, 60, 40));
+        // Somebody else has it still.
+        drop(one);
+        drop(forty);
+        assert_eq!((budget.used(), other.used()), (60, 0));
+        drop(sixty);
+        assert_eq!(budget.used(), 0);
+        assert_eq!(other.bytes_max(), 100);
     }
 }

@@ -161,7 +161,7 @@ impl Stream {
     ) -> Self {
         Stream {
             policy,
-            budget,
+            budget: budget.share(),
             timeline: Timeline::new(created_unix_ms, now_unix_ms, now),
             ring: Ring::new(Bounds::default()),
             tracks: Arc::default(),
@@ -328,6 +328,11 @@ impl Stream {
         let packed = self.ring.frame(seq)?;
         let tracks = packed.start.as_ref()?;
         Some((seq, tracks.opening(form, opening, packed.timestamp, &self.tracks)))
+    }
+
+    /// Bytes of the budget that are held for it: by the ring, and by cursors inside frames that the ring let go of.
+    pub fn held_bytes(&self) -> u64 {
+        self.budget.used()
     }
 
     /// The frames held.
