@@ -26,11 +26,23 @@ fn field_kib(pid: u32, name: &str) -> u64 {
 /// Threads that have ended are not in it; the threads of media servers stay.
 pub fn cpu(pid: u32) -> Duration {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let nanos = threads.filter_map(|thread| {
-        let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
-        text.split_whitespace().next()?.parse::<u64>().ok()
-    });
-    Duration::from_nanos(nanos.sum())
+    Duration::from_nanos(threads.filter_map(|thread| nanos(&thread)).sum())
+}
+
+/// The CPU time of a thread in nanoseconds.
+fn nanos(thread: &fs::DirEntry) -> Option<u64> {
+    let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+    text.split_whitespace().next()?.parse().ok()
+}
+
+/// The CPU time of its threads whose name begins with one of these.
+pub fn cpu_of(pid: u32, names: &[&str]) -> Duration {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let is_meant = |thread: &fs::DirEntry| {
+        let name = fs::read_to_string(thread.path().join("comm")).unwrap_or_default();
+        names.iter().any(|begin| name.starts_with(begin))
+    };
+    Duration::from_nanos(threads.filter(is_meant).filter_map(|thread| nanos(&thread)).sum())
 }
 
 /// The children of a process.
@@ -64,11 +76,11 @@ pub enum Held {
     Udp(u16),
 }
 
-/// The sockets of this network namespace whose local port is in `range`.
+/// The sockets whose local port is in `range`, of the network namespace that this thread is in.
 pub fn held(range: RangeInclusive<u16>) -> BTreeSet<Held> {
     let mut held = BTreeSet::new();
     for (file, tcp) in [("tcp", true), ("tcp6", true), ("udp", false), ("udp6", false)] {
-        let text = fs::read_to_string(format!("/proc/net/{file}")).unwrap_or_default();
+        let text = fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap_or_default();
         for line in text.lines().skip(1) {
             let fields: Vec<&str> = line.split_whitespace().collect();
             let (Some(local), Some(&state)) = (fields.get(1), fields.get(3)) else { continue };

@@ -186,6 +186,19 @@ fn a_public_listener_that_accepts_nobody_is_not_ready_until_it_does() {
 }
 
 #[test]
+fn a_canary_that_does_nothing_is_not_ready_until_it_does() {
+    let standalone = Standalone::start_with(HOOKS, &[]);
+    wait_passing(&standalone);
+    let worker = standalone.worker_pid();
+    fault(&standalone, "{\"kind\": \"still\"}");
+    let named = wait_failing(&standalone, "private");
+    assert_eq!(named["missing"], "round", "{named}");
+    fault(&standalone, "{\"kind\": \"unstill\"}");
+    wait_passing(&standalone);
+    assert_eq!(standalone.worker_pid(), worker, "nothing was restarted for it:\n{}", standalone.log());
+}
+
+#[test]
 fn without_the_flag_there_are_no_hooks() {
     let standalone = Standalone::start(&[]);
     let answer = http::post(standalone.admin, "/debug/fault", "{\"kind\": \"block\"}").expect("it answers");

@@ -57,6 +57,8 @@ pub struct Admin {
     pub board: Arc<Board>,
     /// Front's: whether it accepts nobody at the public listener of RTMP (`test_hooks`).
     pub deaf: watch::Sender<bool>,
+    /// The canary's: whether it begins no round (`test_hooks`).
+    pub still: watch::Sender<bool>,
     /// False while a thread is stuck or a canary fails.
     pub ready: Arc<AtomicBool>,
     /// Whether things may be broken on purpose.
@@ -362,6 +364,9 @@ enum BreakageKind {
     /// Front accepts nobody at the public listener of RTMP, and does again.
     Deafen,
     Undeafen,
+    /// The canary begins no round, and does again.
+    Still,
+    Unstill,
 }
 
 async fn fault(State(admin): State<Admin>, body: Bytes) -> Response {
@@ -378,6 +383,10 @@ async fn fault(State(admin): State<Admin>, body: Bytes) -> Response {
         (BreakageKind::Panic, _) => Fault::Panic,
         (kind @ (BreakageKind::Deafen | BreakageKind::Undeafen), _) => {
             admin.deaf.send_replace(kind == BreakageKind::Deafen);
+            return StatusCode::ACCEPTED.into_response();
+        }
+        (kind @ (BreakageKind::Still | BreakageKind::Unstill), _) => {
+            admin.still.send_replace(kind == BreakageKind::Still);
             return StatusCode::ACCEPTED.into_response();
         }
         (BreakageKind::Mute, _) => Fault::Mute(true),

@@ -6,8 +6,9 @@
 //! ```
 //!
 //! A process may tick on every thread and move nothing. Each shard has a canary on a private listener, whose sessions are kept and
-//! take one picture a second; one more visit a second goes through a public listener, from the connect on, to each shard in turn.
-//! All go the way of users' media, and none is seen by users: not in metrics, pages, reports, limits or the budget.
+//! take one picture a second; one visit a second more comes by a public listener, from the connect on, to each shard in turn, and plays
+//! that picture, or at times what it has published itself. All go the way of users' media, and none is seen by users: not in metrics,
+//! pages, reports, limits or the budget.
 
 mod board;
 mod cage;
@@ -17,6 +18,7 @@ mod round;
 mod turns;
 pub mod verdict;
 
+use std::cell::Cell;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
@@ -24,6 +26,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
@@ -31,8 +34,8 @@ use crate::clock::Clock;
 use crate::limits::{CANARY_EACH, CANARY_RENEW};
 pub use board::{Board, Last, Outcome, Round, Step};
 pub use cage::Cage;
-use round::Pair;
-use turns::Turns;
+use round::{Pair, Way};
+use turns::{Turn, Turns};
 
 /// One of the canaries: whose media it is proof of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,9 +51,9 @@ pub struct Canary {
 pub enum Listener {
     /// The canary's own, on loopback: published and played by sessions that are kept.
     Private,
-    /// The public one of RTMP: published and played anew each time.
+    /// The public one of RTMP: played anew each time, and at times published.
     Rtmp,
-    /// The public one of HTTP: played anew each time. It takes no publishers, so these come by the private one.
+    /// The public one of HTTP: played anew each time.
     Http,
 }
 
@@ -83,6 +86,8 @@ pub struct Config {
     pub rtmp: SocketAddr,
     /// Where front listens to HTTP.
     pub http: SocketAddr,
+    /// Whether it begins no round (`test_hooks`).
+    pub still: watch::Receiver<bool>,
 }
 
 /// Starts the canary's thread. It runs as long as the process.
@@ -90,15 +95,18 @@ pub fn spawn(config: Config) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     std::thread::Builder::new().name("canary".into()).spawn(move || {
         runtime.block_on(LocalSet::new().run_until(async move {
+            let shards = config.cage.shards();
             let canaries = Rc::new(Canaries {
                 cage: config.cage,
                 board: config.board,
                 clock: config.clock,
                 doors: [config.private, config.rtmp, config.http].map(reached),
+                last: vec![Cell::new(None); shards],
+                still: config.still,
             });
             let start = Instant::now();
             let mut tasks = JoinSet::new();
-            for shard in 0..canaries.cage.shards() {
+            for shard in 0..shards {
                 tasks.spawn_local(canaries.clone().keep(shard, each_second(start)));
             }
             // Between the others' rounds, so that neither waits for the other.
@@ -120,6 +128,9 @@ struct Canaries {
     clock: Clock,
     /// Where each listener is reached.
     doors: [SocketAddr; 3],
+    /// The last picture that came by each shard's kept sessions; none while there are no such sessions.
+    last: Vec<Cell<Option<u64>>>,
+    still: watch::Receiver<bool>,
 }
 
 impl Canaries {
@@ -131,7 +142,7 @@ impl Canaries {
         // Not all shards' at once.
         let mut rounds = shard as u32;
         loop {
-            seconds.tick().await;
+            self.next(&mut seconds).await;
             rounds = rounds.wrapping_add(1);
             let began = self.clock.now();
             // What front and shard do with those who come is to be seen too, not only what they do with those they have. The new pair
@@ -141,6 +152,7 @@ impl Canaries {
                 Some(kept) => kept.echo(self.clock).await,
                 None => self.open(canary, &path).await,
             };
+            self.last[shard].set(done.as_ref().ok().map(|(pair, _)| pair.number()));
             let outcome;
             (pair, outcome) = match done {
                 Ok((opened, latency)) => (Some(opened), Outcome::Passed(latency)),
@@ -154,26 +166,55 @@ impl Canaries {
     async fn visit(self: Rc<Self>, mut seconds: Interval) {
         let mut turns = Turns::new(self.cage.shards());
         loop {
-            seconds.tick().await;
-            let Some(canary) = turns.take() else { return };
-            let path = self.cage.visited(canary.shard);
+            self.next(&mut seconds).await;
+            let Some(turn) = turns.take() else { return };
             let began = self.clock.now();
-            let outcome = match self.open(canary, &path).await {
-                Ok((_pair, latency)) => Outcome::Passed(latency),
+            let outcome = match self.visit_one(turn).await {
+                Ok(latency) => Outcome::Passed(latency),
                 Err(outcome) => outcome,
             };
-            turns.give_back(canary, outcome);
-            self.board.note(canary, began, self.clock.now(), outcome);
+            turns.give_back(turn, outcome);
+            self.board.note(turn.canary, began, self.clock.now(), outcome);
         }
     }
 
-    async fn open(&self, canary: Canary, path: &Arc<str>) -> Result<(Pair, Duration), Outcome> {
-        let door = |listener: Listener| self.doors[listener as usize];
-        let (publish, play) = match canary.listener {
-            Listener::Private | Listener::Rtmp => (door(canary.listener), door(canary.listener)),
-            Listener::Http => (door(Listener::Private), door(Listener::Http)),
-        };
-        Pair::open(self.clock, &self.cage, path, publish, (canary.listener, play)).await
+    /// Waits for the next round's second.
+    async fn next(&self, seconds: &mut Interval) {
+        loop {
+            seconds.tick().await;
+            if !*self.still.borrow() {
+                return;
+            }
+        }
+    }
+
+    async fn visit_one(&self, turn: Turn) -> Result<Duration, Outcome> {
+        let shard = turn.canary.shard;
+        match self.last[shard].get() {
+            Some(number) if !turn.publishes() => {
+                round::watch(self.way(turn.canary, &self.cage.kept(shard)), number).await
+            }
+            // Where nothing is kept, what is wrong may be there and not here.
+            Some(_) | None => {
+                let (_pair, latency) = self.open(turn.canary, &self.cage.visited(shard)).await?;
+                Ok(latency)
+            }
+        }
+    }
+
+    async fn open(&self, canary: Canary, path: &str) -> Result<(Pair, Duration), Outcome> {
+        // That of HTTP takes no publishers.
+        let by = if canary.listener == Listener::Http { Listener::Private } else { canary.listener };
+        Pair::open(self.way(canary, path), self.door(by)).await
+    }
+
+    fn way<'a>(&'a self, canary: Canary, path: &'a str) -> Way<'a> {
+        let play = (canary.listener, self.door(canary.listener));
+        Way { cage: &self.cage, clock: self.clock, path, play }
+    }
+
+    fn door(&self, listener: Listener) -> SocketAddr {
+        self.doors[listener as usize]
     }
 }
 

@@ -152,8 +152,12 @@ pub const CANARY_WAKE_MAX: Duration = Duration::from_millis(150);
 /// Without the end of a round for this long, the canary's own thread is gone: a round takes 4 s with the wait for it at most.
 pub const CANARY_SILENT_MAX: Duration = Duration::from_secs(10);
 
-/// Rounds after which kept sessions are made anew. Those cost twenty times a picture, so this doubles what a shard's canary costs.
-pub const CANARY_RENEW: u32 = 16;
+/// Rounds after which kept sessions are made anew. Those cost twenty times a picture, so this adds a third to what those of a shard cost.
+pub const CANARY_RENEW: u32 = 64;
+
+/// Of how many visits of a shard by RTMP one publishes too: who connects goes the same way until it says what it wants, so that others
+/// only play, which costs half.
+pub const CANARY_PUBLISH: u32 = 8;
 
 /// How long a canary's publisher may be silent, and its player wait: longer than a process that is stopped and goes on should be.
 pub const CANARY_PATIENCE: Duration = Duration::from_secs(30);

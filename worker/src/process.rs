@@ -118,6 +118,7 @@ fn start(args: Args) -> Result<ExitCode, StartError> {
     // Any port, after those that somebody has chosen.
     let private = front::bind((Ipv4Addr::LOCALHOST, 0).into())?;
     let (rtmp_port, http_port, private_port) = (port_of(&rtmp), port_of(&http), port_of(&private));
+    let still = watch::Sender::new(false);
     let canary = canary::Config {
         cage: cage.clone(),
         board: board.clone(),
@@ -125,6 +126,7 @@ fn start(args: Args) -> Result<ExitCode, StartError> {
         private: private.local_addr()?,
         rtmp: rtmp.local_addr()?,
         http: http.local_addr()?,
+        still: still.subscribe(),
     };
     let front = front::spawn(front::Config {
         rtmp,
@@ -199,6 +201,7 @@ fn start(args: Args) -> Result<ExitCode, StartError> {
         budget,
         board,
         deaf: front.deaf.clone(),
+        still,
         ready,
         test_hooks: args.test_hooks,
     };

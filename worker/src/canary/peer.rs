@@ -133,16 +133,16 @@ impl Flv {
     pub(super) async fn play(&mut self, path: &str) -> io::Result<()> {
         let request = format!("GET /{path}.flv HTTP/1.1\r\nHost: canary\r\n\r\n");
         self.line.socket.write_all(request.as_bytes()).await?;
-        self.until(b"\r\n\r\n").await?;
+        self.until(|answer| answer.windows(4).any(|bytes| bytes == b"\r\n\r\n")).await?;
         match self.line.buffer.starts_with(b"HTTP/1.1 200 ") {
             true => Ok(()),
             false => Err(io::Error::other("refused")),
         }
     }
 
-    /// Reads until these bytes have come. A tag's payload lies in one piece, so it need not be taken apart.
-    pub(super) async fn until(&mut self, wanted: &[u8]) -> io::Result<()> {
-        while !self.line.buffer.windows(wanted.len()).any(|bytes| bytes == wanted) {
+    /// Reads until what has come is enough. A tag's payload lies in one piece, so it need not be taken apart.
+    pub(super) async fn until(&mut self, is_enough: impl Fn(&[u8]) -> bool) -> io::Result<()> {
+        while !is_enough(&self.line.buffer) {
             if self.line.buffer.len() > CANARY_ANSWER_BYTES_MAX {
                 return Err(io::Error::other("more than was asked for"));
             }

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use media::frame::Frame;
+use media::frame::{Codec, Kind};
 use media::rtmp::{ClientEvent, Role};
 use tokio::time::{Instant, timeout_at};
 
@@ -23,46 +23,37 @@ pub(super) struct Pair {
     since: Duration,
 }
 
+/// Where a round goes.
+#[derive(Clone, Copy)]
+pub(super) struct Way<'a> {
+    pub(super) cage: &'a Cage,
+    pub(super) clock: Clock,
+    pub(super) path: &'a str,
+    /// By which listener it is played, and where that is.
+    pub(super) play: (Listener, SocketAddr),
+}
+
 enum Player {
     Rtmp(Box<Rtmp>),
     Flv(Flv),
 }
 
 impl Pair {
-    /// Publishes `path` by one listener and plays it by another, until the first picture has come; tells how long that took.
-    pub(super) async fn open(
-        clock: Clock,
-        cage: &Cage,
-        path: &str,
-        publish: SocketAddr,
-        (listener, play): (Listener, SocketAddr),
-    ) -> Result<(Pair, Duration), Outcome> {
-        let since = clock.now();
-        let until = Instant::from_std(clock.instant(since + CANARY_OPEN_MAX));
-        let is_started = |event: &ClientEvent| *event == ClientEvent::Started;
+    /// Publishes at `publish` and plays, until the first picture has come; tells how long that took.
+    pub(super) async fn open(way: Way<'_>, publish: SocketAddr) -> Result<(Pair, Duration), Outcome> {
+        let Way { cage, clock, path, play: _ } = way;
+        let (since, until) = way.opens();
         let mut publisher = connected(until, Rtmp::connect(cage, publish, Role::Publish, path)).await?;
         said(until, Step::Publish, publisher.until(is_started)).await?;
         // One that no pair before had: what is left of those in the ring is not taken for it.
         let number = since.as_micros() as u64;
-        let frames = clip::frames(number, 0);
         let [video, audio] = clip::configs();
-        let all = [vec![video, audio], frames.to_vec()].concat();
+        let all = [vec![video, audio], clip::frames(number, 0).to_vec()].concat();
         said(until, Step::Publish, publisher.send(&all)).await?;
-        let player = match listener {
-            Listener::Private | Listener::Rtmp => {
-                let mut player = connected(until, Rtmp::connect(cage, play, Role::Play, path)).await?;
-                said(until, Step::Play, player.until(is_started)).await?;
-                Player::Rtmp(Box::new(player))
-            }
-            Listener::Http => {
-                let mut player = connected(until, Flv::connect(cage, play)).await?;
-                said(until, Step::Play, player.play(path)).await?;
-                Player::Flv(player)
-            }
-        };
-        let mut pair = Pair { publisher, player, number, since };
-        said(until, Step::Media, pair.player.until(&frames[0])).await?;
-        Ok((pair, clock.now().saturating_sub(since)))
+        let mut player = Player::open(way, until).await?;
+        said(until, Step::Media, player.until(number)).await?;
+        let latency = clock.now().saturating_sub(since);
+        Ok((Pair { publisher, player, number, since }, latency))
     }
 
     /// Sends the next picture through sessions that are there, and tells how long it took.
@@ -73,20 +64,57 @@ impl Pair {
         let dts_ms = began.saturating_sub(self.since).as_millis() as i64;
         let frames = clip::frames(self.number, dts_ms);
         said(until, Step::Publish, self.publisher.send(&frames)).await?;
-        said(until, Step::Media, self.player.until(&frames[0])).await?;
+        said(until, Step::Media, self.player.until(self.number)).await?;
         Ok((self, clock.now().saturating_sub(began)))
+    }
+
+    /// The number of the last picture.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+}
+
+/// Plays what another publishes, until a picture of this number or a later one has come; tells how long that took.
+pub(super) async fn watch(way: Way<'_>, number: u64) -> Result<Duration, Outcome> {
+    let (since, until) = way.opens();
+    let mut player = Player::open(way, until).await?;
+    said(until, Step::Media, player.until(number)).await?;
+    Ok(way.clock.now().saturating_sub(since))
+}
+
+impl Way<'_> {
+    /// When a round that begins here began, and when it is missed.
+    fn opens(&self) -> (Duration, Instant) {
+        let since = self.clock.now();
+        (since, Instant::from_std(self.clock.instant(since + CANARY_OPEN_MAX)))
     }
 }
 
 impl Player {
-    /// Reads until this picture has come, as it was sent.
-    async fn until(&mut self, picture: &Frame) -> io::Result<()> {
+    async fn open(way: Way<'_>, until: Instant) -> Result<Player, Outcome> {
+        let Way { cage, clock: _, path, play: (listener, to) } = way;
+        match listener {
+            Listener::Private | Listener::Rtmp => {
+                let mut player = connected(until, Rtmp::connect(cage, to, Role::Play, path)).await?;
+                said(until, Step::Play, player.until(is_started)).await?;
+                Ok(Player::Rtmp(Box::new(player)))
+            }
+            Listener::Http => {
+                let mut player = connected(until, Flv::connect(cage, to)).await?;
+                said(until, Step::Play, player.play(path)).await?;
+                Ok(Player::Flv(player))
+            }
+        }
+    }
+
+    /// Reads until a picture of this number or a later one has come, as it was sent.
+    async fn until(&mut self, number: u64) -> io::Result<()> {
         match self {
             Player::Rtmp(rtmp) => {
                 let is_it = |event: &ClientEvent| match event {
                     ClientEvent::Frame(frame) => {
-                        (frame.codec, frame.kind, &frame.payload)
-                            == (picture.codec, picture.kind, &picture.payload)
+                        (frame.codec, frame.kind) == (Codec::H264, Kind::Key)
+                            && clip::is_in(&frame.payload, number)
                     }
                     ClientEvent::Started
                     | ClientEvent::Message { .. }
@@ -95,9 +123,13 @@ impl Player {
                 };
                 rtmp.until(is_it).await
             }
-            Player::Flv(flv) => flv.until(&picture.payload).await,
+            Player::Flv(flv) => flv.until(|came| clip::is_in(came, number)).await,
         }
     }
+}
+
+fn is_started(event: &ClientEvent) -> bool {
+    *event == ClientEvent::Started
 }
 
 async fn connected<T>(

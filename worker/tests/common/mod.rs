@@ -91,7 +91,15 @@ impl Plane {
             reports,
             directory,
             budget,
-            canary: canary::Config { cage, board, clock, private: private_at, rtmp: rtmp_at, http: http_at },
+            canary: canary::Config {
+                cage,
+                board,
+                clock,
+                private: private_at,
+                rtmp: rtmp_at,
+                http: http_at,
+                still: tokio::sync::watch::channel(false).1,
+            },
             version: 0,
         }
     }

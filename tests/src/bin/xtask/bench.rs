@@ -1,6 +1,7 @@
 //! `cargo xtask bench NAME`: measurements beside peers, printed as tables ready for the README.
 
 mod bare_loop;
+mod canary;
 mod fanout;
 mod start;
 mod statistics;
@@ -13,7 +14,7 @@ use crate::setup;
 
 pub(crate) use bare_loop::serve as bare_loop;
 
-const NAMES: &str = "start, fanout, core";
+const NAMES: &str = "start, fanout, canary, core";
 
 /// Tells what there is.
 pub(crate) fn list() -> Result<(), String> {
@@ -21,6 +22,7 @@ pub(crate) fn list() -> Result<(), String> {
         "start    exec to the end of the RTMP handshake, idle memory, 1 000 streams; nginx-rtmp beside it"
     );
     println!("fanout   500 viewers of 2 Mbit/s; nginx-rtmp and a bare send loop beside it");
+    println!("canary   CPU of a worker at rest, with its canary and without");
     println!("core     cost of an event in the planning core, 10 to 100 000 streams");
     Ok(())
 }
@@ -32,6 +34,10 @@ pub(crate) fn run(name: &str) -> Result<(), String> {
         "start" => {
             prepare()?;
             start::run()
+        }
+        "canary" => {
+            prepare()?;
+            canary::run()
         }
         "fanout" => {
             prepare()?;
