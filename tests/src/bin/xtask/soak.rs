@@ -4,13 +4,27 @@ use std::path::Path;
 use std::process::Command;
 use std::{env, fs};
 
+use tests::cluster::Programs;
 use tests::tools::cargo_path;
+
+use crate::setup;
 
 /// A long run.
 struct Soak {
     name: &'static str,
     about: &'static str,
+    needs: Needs,
     kind: Kind,
+}
+
+/// What has to be on the machine beside what cargo builds.
+#[derive(Clone, Copy)]
+enum Needs {
+    Nothing,
+    /// Real clients.
+    Clients,
+    /// These, and a Kubernetes of real parts.
+    Cluster,
 }
 
 enum Kind {
@@ -28,19 +42,40 @@ const SOAKS: &[Soak] = &[
     Soak {
         name: "simulation",
         about: "10 000 seeds of operators, workers, a faulty API and links",
+        needs: Needs::Nothing,
         kind: Kind::Test {
             arguments: &["test", "--release", "--package", "operator-core", "--test", "simulation"],
             sizes: &[("PENSTOCK_SEEDS", "10000")],
         },
     },
     Soak {
+        name: "rounds-simulated",
+        about: "100 000 rounds of kill, stop, partition and delete over 20 pairs a node, in simulated worlds",
+        needs: Needs::Nothing,
+        kind: Kind::Test {
+            arguments: &["test", "--release", "--package", "operator-core", "--test", "simulation", "rounds"],
+            sizes: &[("PENSTOCK_ROUNDS", "100000")],
+        },
+    },
+    Soak {
+        name: "rounds-cluster",
+        about: "200 rounds of the same on a cluster of two nodes",
+        needs: Needs::Cluster,
+        kind: Kind::Test {
+            arguments: &["test", "--package", "tests", "--test", "kubernetes_rounds"],
+            sizes: &[("PENSTOCK_ROUNDS", "200")],
+        },
+    },
+    Soak {
         name: "mutants",
         about: "small bugs in the core, each of which 500 seeds of the simulation must catch",
+        needs: Needs::Nothing,
         kind: Kind::Ignored { arguments: &["test", "--package", "operator-core", "--test", "mutants"] },
     },
     Soak {
         name: "rounds",
         about: "2 000 rounds of make, send, end over 20 pairs of ports",
+        needs: Needs::Clients,
         kind: Kind::Test {
             arguments: &["test", "--package", "tests", "--test", "failure_3_leaked_port", "rounds"],
             sizes: &[("PENSTOCK_ROUNDS", "2000")],
@@ -49,6 +84,7 @@ const SOAKS: &[Soak] = &[
     Soak {
         name: "failover",
         about: "20 runs of each fault on a cluster of three nodes with 100 streams",
+        needs: Needs::Cluster,
         kind: Kind::Test {
             arguments: &["test", "--package", "tests", "--test", "kubernetes_failover"],
             sizes: &[("PENSTOCK_FAILOVERS", "20"), ("PENSTOCK_STREAMS", "100")],
@@ -57,6 +93,7 @@ const SOAKS: &[Soak] = &[
     Soak {
         name: "outage",
         about: "a minute without operators and a minute without the API server, under media",
+        needs: Needs::Cluster,
         kind: Kind::Test {
             arguments: &["test", "--package", "tests", "--test", "kubernetes_outage"],
             sizes: &[("PENSTOCK_OUTAGE", "60")],
@@ -65,6 +102,7 @@ const SOAKS: &[Soak] = &[
     Soak {
         name: "drain",
         about: "a node drained and all workers replaced, under 60 encoders that come back at once",
+        needs: Needs::Cluster,
         kind: Kind::Test {
             arguments: &["test", "--package", "tests", "--test", "kubernetes_drain"],
             sizes: &[("PENSTOCK_STREAMS", "60")],
@@ -73,6 +111,7 @@ const SOAKS: &[Soak] = &[
     Soak {
         name: "scale",
         about: "10 000 streams on 200 simulated workers, beside a bare loop of the same writes; needs an idle machine",
+        needs: Needs::Cluster,
         kind: Kind::Release {
             arguments: &["test", "--release", "--package", "tests", "--test", "kubernetes_scale"],
             sizes: &[
@@ -86,13 +125,14 @@ const SOAKS: &[Soak] = &[
     Soak {
         name: "fuzz",
         about: "10^6 executions of each fuzz target; needs a nightly toolchain",
+        needs: Needs::Nothing,
         kind: Kind::Fuzz { runs: "1000000" },
     },
 ];
 
 /// Tells what there is.
 pub(crate) fn list() -> Result<(), String> {
-    for Soak { name, about, kind: _ } in SOAKS {
+    for Soak { name, about, needs: _, kind: _ } in SOAKS {
         println!("{name:12} {about}");
     }
     Ok(())
@@ -103,6 +143,7 @@ pub(crate) fn run(name: &str) -> Result<(), String> {
     let names = || SOAKS.iter().map(|soak| soak.name).collect::<Vec<_>>().join(", ");
     let soak = SOAKS.iter().find(|soak| soak.name == name);
     let soak = soak.ok_or_else(|| format!("no soak {name}; there are {}", names()))?;
+    soak.needs.bring()?;
     match soak.kind {
         Kind::Test { arguments, sizes } => test(arguments, sizes),
         Kind::Release { arguments, sizes } => {
@@ -113,6 +154,22 @@ pub(crate) fn run(name: &str) -> Result<(), String> {
             succeed(Command::new(cargo_path()).args(arguments).args(["--", "--ignored", "--nocapture"]))
         }
         Kind::Fuzz { runs } => fuzz(runs),
+    }
+}
+
+impl Needs {
+    /// Brings what is missing, before anything is measured.
+    fn bring(self) -> Result<(), String> {
+        match self {
+            Needs::Nothing => Ok(()),
+            Needs::Clients => setup::run(),
+            Needs::Cluster => {
+                setup::run()?;
+                setup::cluster()?;
+                setup::image()?;
+                Programs::build().map(drop)
+            }
+        }
     }
 }
 
