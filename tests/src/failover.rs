@@ -213,7 +213,8 @@ pub fn roll_out(
     Ok(moves.collect())
 }
 
-fn put_right(installation: &Installation<'_>, node: &Node, fault: Fault, pid: u32) -> Result<(), String> {
+/// Ends a fault, and waits until nodes, pods and sessions are as before.
+pub fn put_right(installation: &Installation<'_>, node: &Node, fault: Fault, pid: u32) -> Result<(), String> {
     match fault {
         // A container that was killed again and again is started later each time; a new pod begins anew.
         Fault::Kill => {

@@ -28,6 +28,7 @@ mod relapse;
 mod replica;
 mod revisit;
 mod rng;
+mod rounds;
 mod trace;
 mod worker;
 mod world;
