@@ -5,6 +5,10 @@
 //!  leader.rs ─(turns)─┤ run.rs: observe, plan, act ───┤─→ events.rs
 //!  sessions.rs ───────┘                               └─→ sessions.rs ─→ workers
 //! ```
+//!
+//! Two threads: sessions have one of their own, all else the other. So TLS and gRPC of hundreds of workers that come at once keep no
+//! plan waiting; and what lives as long as a session is allocated apart from what lives as long as a stream (jemalloc gives each
+//! thread an arena), for else the ones keep pages of the others when these are gone.
 
 mod admission;
 mod apply;
@@ -18,17 +22,24 @@ mod watch;
 
 pub(crate) use admission::Reviewer;
 
-use std::{collections::BTreeSet, io, net::SocketAddr, process::ExitCode, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    io,
+    net::SocketAddr,
+    process::ExitCode,
+    sync::Arc,
+    thread::{self, JoinHandle},
+};
 
 use operator_core::Config;
 use tokio::{
     net::TcpListener,
-    sync::{self, Semaphore},
+    sync::{self, Semaphore, oneshot},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
 
-use certificate::Certificate;
+use certificate::{Certificate, Pem};
 
 use crate::{
     args::Operator,
@@ -101,8 +112,10 @@ async fn serve(args: Operator) -> Result<ExitCode, StartError> {
     let (synced, synced_seen) = sync::watch::channel(0);
     let shutdown = CancellationToken::new();
 
+    // Its own, for connections stay with the thread that has opened them.
+    let reviewing = self::client().map_err(StartError::Client)?;
     let reviewer =
-        Reviewer::new(client.clone(), args.audience.clone(), &args.namespace, &args.workers_service_account);
+        Reviewer::new(reviewing, args.audience.clone(), &args.namespace, &args.workers_service_account);
     let (peers, peers_known) = sync::watch::channel(BTreeSet::new());
     let hearing = args.peers.is_some().then(|| peers::Hearing {
         asks: asks.clone(),
@@ -147,27 +160,59 @@ async fn serve(args: Operator) -> Result<ExitCode, StartError> {
     tasks.spawn(run::run(config, received, asked, drivers));
     tasks.spawn(watch::run(client.clone(), args.secret_namespaces(), taken, event_sender, synced));
     tasks.spawn(events::publish(client, waiting, metrics));
+    let stop = CancellationToken::new();
+    let (served, serving) = serve_sessions(sessions, session_port, (certificate, pem), stop.clone())?;
     tasks.spawn(async move {
-        if let Err(error) = certificate::serve(sessions, session_port, certificate, pem).await {
-            tracing::error!("sessions: {error}");
-        }
+        let _ = serving.await;
     });
     tasks.spawn(probes::serve(probe_port, probes));
     if let (Some(host), Some(own)) = (args.peers, args.pod_ip) {
         tasks.spawn(peers::follow(host, args.probes.port(), own, peers));
     }
     let mut keeper = tokio::spawn(keeper.run());
-    tokio::select! {
+    let code = tokio::select! {
         // It ends by the shutdown alone, once the Lease is given back.
-        _ = &mut keeper => Ok(ExitCode::SUCCESS),
+        _ = &mut keeper => ExitCode::SUCCESS,
         ended = tasks.join_next() => {
             tracing::error!("a part of the operator has ended: {ended:?}");
             shutdown.cancel();
             // What it leads is better led by another at once.
             let _ = tokio::time::timeout(limits::API_CALL, keeper).await;
-            Ok(ExitCode::FAILURE)
+            ExitCode::FAILURE
         }
-    }
+    };
+    stop.cancel();
+    // A panic there was told when it happened.
+    let _ = served.join();
+    Ok(code)
+}
+
+/// Serves sessions on a thread of their own until `stop`. The receiver ends when that thread does.
+fn serve_sessions(
+    sessions: Sessions,
+    port: std::net::TcpListener,
+    (certificate, pem): (Certificate, Pem),
+    stop: CancellationToken,
+) -> Result<(JoinHandle<()>, oneshot::Receiver<()>), StartError> {
+    let system = |error| StartError::System { what: "can't make the thread of the sessions", error };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system)?;
+    let (ended, serving) = oneshot::channel();
+    let serve = move || {
+        let _dropped_at_the_end: oneshot::Sender<()> = ended;
+        runtime.block_on(async {
+            tokio::select! {
+                served = certificate::serve(sessions, port, certificate, pem) => {
+                    if let Err(error) = served {
+                        tracing::error!("sessions: {error}");
+                    }
+                }
+                () = stop.cancelled() => {}
+            }
+        });
+        runtime.shutdown_background();
+    };
+    let thread = thread::Builder::new().name("sessions".into()).spawn(serve).map_err(system)?;
+    Ok((thread, serving))
 }
 
 async fn bind(flag: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -1,17 +1,24 @@
-//! A set of port numbers: one bit each, 8 KiB whatever its ranges are.
+//! A set of port numbers: a bit each, in pages that are there where a number is. A leader keeps some for each node, and a pool has its
+//! numbers in a few places: a thousand of them take 1 KiB.
 
 use std::fmt;
 
 use crate::spec::PortRange;
 
-const WORDS: usize = 1024;
+const PAGES: usize = 64;
+const WORDS: usize = 16;
 /// The even numbers of a word.
 const EVEN: u64 = 0x5555_5555_5555_5555;
 
+/// 1024 numbers, a bit each.
+type Page = [u64; WORDS];
+
+const EMPTY: &Page = &[0; WORDS];
+
 /// Port numbers. Empty sets own no memory.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default)]
 pub struct PortSet {
-    words: Option<Box<[u64; WORDS]>>,
+    pages: Option<Box<[Option<Box<Page>>; PAGES]>>,
 }
 
 impl PortSet {
@@ -40,47 +47,45 @@ impl PortSet {
 
     /// Adds a number.
     pub fn insert(&mut self, port: u16) {
-        let (word, bit) = place(port);
-        self.words.get_or_insert_with(|| Box::new([0; WORDS]))[word] |= bit;
+        let (page, word, bit) = place(port);
+        let pages = self.pages.get_or_insert_with(|| Box::new([const { None }; PAGES]));
+        pages[page].get_or_insert_with(|| Box::new(*EMPTY))[word] |= bit;
     }
 
     /// Takes a number out.
     pub fn remove(&mut self, port: u16) {
-        let (word, bit) = place(port);
-        if let Some(words) = &mut self.words {
-            words[word] &= !bit;
+        let (page, word, bit) = place(port);
+        if let Some(page) = self.pages.as_mut().and_then(|pages| pages[page].as_mut()) {
+            page[word] &= !bit;
         }
     }
 
     /// Whether `port` is in it.
     pub fn contains(&self, port: u16) -> bool {
-        let (word, bit) = place(port);
-        self.words.as_ref().is_some_and(|words| words[word] & bit != 0)
+        let (page, word, bit) = place(port);
+        self.page(page)[word] & bit != 0
     }
 
     /// How many numbers it has.
     pub fn len(&self) -> u32 {
-        self.words.as_ref().map_or(0, |words| words.iter().map(|word| word.count_ones()).sum())
+        self.pages().map(|(_, page)| page.iter().map(|word| word.count_ones()).sum::<u32>()).sum()
     }
 
     /// Whether it has none.
     pub fn is_empty(&self) -> bool {
-        self.words.as_ref().is_none_or(|words| words.iter().all(|&word| word == 0))
+        self.pages().all(|(_, page)| page == EMPTY)
     }
 
     /// Whether some number is in both.
     pub fn intersects(&self, other: &Self) -> bool {
-        match (&self.words, &other.words) {
-            (Some(a), Some(b)) => a.iter().zip(b.iter()).any(|(a, b)| a & b != 0),
-            (None, _) | (_, None) => false,
-        }
+        self.pages().any(|(index, page)| page.iter().zip(other.page(index)).any(|(a, b)| a & b != 0))
     }
 
     /// The numbers that are in both.
     pub fn intersection(&self, other: &Self) -> Self {
-        let words = self.words.as_ref().zip(other.words.as_ref());
-        let words = words.map(|(a, b)| Box::new(std::array::from_fn(|index| a[index] & b[index])));
-        Self { words }
+        let mut both = Self::default();
+        self.iter().filter(|port| other.contains(*port)).for_each(|port| both.insert(port));
+        both
     }
 
     /// The lowest number that is here and not in `taken`.
@@ -95,12 +100,13 @@ impl PortSet {
 
     /// Its numbers, ascending.
     pub fn iter(&self) -> impl Iterator<Item = u16> + '_ {
-        (0..WORDS).flat_map(|index| {
-            let mut word = self.word(index);
+        let words = self.pages().flat_map(|(page, words)| words.iter().enumerate().map(move |it| (page, it)));
+        words.flat_map(|(page, (index, &word))| {
+            let mut word = word;
             std::iter::from_fn(move || {
                 let bit = (word != 0).then(|| word.trailing_zeros())?;
                 word &= word - 1;
-                Some(number(index, bit))
+                Some(number(page, index, bit))
             })
         })
     }
@@ -118,16 +124,34 @@ impl PortSet {
     }
 
     fn first(&self, taken: &Self, candidates: impl Fn(u64) -> u64) -> Option<u16> {
-        (0..WORDS).find_map(|index| {
-            let found = candidates(self.word(index) & !taken.word(index));
-            (found != 0).then(|| number(index, found.trailing_zeros()))
+        self.pages().find_map(|(page, words)| {
+            let mut words = words.iter().zip(taken.page(page)).enumerate();
+            words.find_map(|(index, (here, taken))| {
+                let found = candidates(here & !taken);
+                (found != 0).then(|| number(page, index, found.trailing_zeros()))
+            })
         })
     }
 
-    fn word(&self, index: usize) -> u64 {
-        self.words.as_ref().map_or(0, |words| words[index])
+    /// The pages that are there, ascending.
+    fn pages(&self) -> impl Iterator<Item = (usize, &Page)> + '_ {
+        let all = self.pages.iter().flat_map(|pages| pages.iter().enumerate());
+        all.filter_map(|(index, page)| Some((index, &**page.as_ref()?)))
+    }
+
+    fn page(&self, index: usize) -> &Page {
+        self.pages.as_ref().and_then(|pages| pages[index].as_deref()).unwrap_or(EMPTY)
     }
 }
+
+/// Of their numbers: a page that became empty is as good as none.
+impl PartialEq for PortSet {
+    fn eq(&self, other: &Self) -> bool {
+        (0..PAGES).all(|index| self.page(index) == other.page(index))
+    }
+}
+
+impl Eq for PortSet {}
 
 /// As sysctl writes and reads them: `20000-20010,30666`.
 impl fmt::Display for PortSet {
@@ -149,12 +173,15 @@ impl fmt::Debug for PortSet {
     }
 }
 
-fn place(port: u16) -> (usize, u64) {
-    (usize::from(port) / 64, 1 << (port % 64))
+/// Page, word in it, and bit in that.
+fn place(port: u16) -> (usize, usize, u64) {
+    let word = usize::from(port) / 64;
+    (word / WORDS, word % WORDS, 1 << (port % 64))
 }
 
-fn number(word: usize, bit: u32) -> u16 {
-    u16::try_from(word * 64 + bit as usize).expect("1024 words of 64 bits hold 65536 numbers")
+fn number(page: usize, word: usize, bit: u32) -> u16 {
+    let port = (page * WORDS + word) * 64 + bit as usize;
+    u16::try_from(port).expect("64 pages of 16 words of 64 bits hold 65536 numbers")
 }
 
 #[cfg(test)]
@@ -188,6 +215,24 @@ mod tests {
             set(&[(10, 12), (13, 14), (20, 20)]).ranges(),
             [PortRange { start: 10, end: 14 }, PortRange { start: 20, end: 20 }]
         );
+    }
+
+    #[test]
+    fn a_set_that_became_smaller_is_what_it_would_be_without() {
+        let mut large = set(&[(10, 12), (40_000, 40_100)]);
+        assert_ne!(large, set(&[(10, 12)]));
+        large.remove_range(PortRange { start: 40_000, end: 40_100 });
+        assert_eq!(large, set(&[(10, 12)]));
+        large.remove_range(PortRange { start: 10, end: 12 });
+        assert_eq!(large, PortSet::default());
+        assert!(large.is_empty() && large.len() == 0);
+    }
+
+    #[test]
+    fn a_number_is_found_across_the_edge_of_a_page() {
+        let taken = set(&[(1000, 1024)]);
+        assert_eq!(set(&[(1000, 1100)]).first_without(&taken), Some(1025));
+        assert_eq!(set(&[(1000, 1100)]).first_pair_without(&taken), Some(1026));
     }
 
     #[test]
