@@ -9,7 +9,7 @@ use crate::claim::{Claim, ClaimPhase};
 use crate::ids::{NodeName, PoolName, Ports, StreamRef};
 use crate::ledger::{Held, Shape};
 use crate::node::Node;
-use crate::state::{State, Write};
+use crate::state::{Dirty, State, Write};
 use crate::stream::Blocked;
 use crate::timers::Timer;
 
@@ -51,6 +51,7 @@ pub const INVARIANTS: &[(&str, Check)] = &[
     ("each write under way is awaited by what it writes", writes),
     ("nothing is told to a worker whose inventory was not seen in this term", unknown_workers),
     ("a listener's port is in no pool on its node", listeners),
+    ("a replica that does not lead marks nothing for a plan", standing_by),
 ];
 
 impl State {
@@ -400,6 +401,11 @@ fn unknown_workers(state: &State) -> Vec<String> {
     let told = state.claims.iter().filter(|(_, claim)| claim.told.is_some());
     let unknown = told.filter(|(_, claim)| !state.worker(&claim.node).is_some_and(|worker| worker.known));
     unknown.map(|(key, claim)| format!("{key} on {}", claim.node)).collect()
+}
+
+fn standing_by(state: &State) -> Vec<String> {
+    let marks = state.lead.is_none() && state.dirty != Dirty::default();
+    marks.then(|| format!("{:?}", state.dirty)).into_iter().collect()
 }
 
 fn listeners(state: &State) -> Vec<String> {

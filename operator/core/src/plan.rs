@@ -4,7 +4,7 @@
 use crate::action::{Action, Command};
 use crate::event::Now;
 use crate::ids::{NodeName, StreamRef, Term};
-use crate::state::State;
+use crate::state::{Dirty, State};
 
 mod assign;
 mod claim;
@@ -32,6 +32,9 @@ pub fn plan(state: &mut State, now: Now) -> Vec<Action> {
         state.write_statuses(now);
         state.write_pools(now);
         state.update_directory(now);
+    } else if state.lead.is_none() {
+        // Who comes to lead looks at everything. Until then marks would pile up, one for each stream that ever was.
+        state.dirty = Dirty::default();
     }
     std::mem::take(&mut state.outbox)
 }

@@ -155,7 +155,7 @@ pub(crate) enum Write {
 }
 
 /// What the next plan looks at: an event costs what it touches.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Dirty {
     /// Streams whose claim may be wrong.
     pub(crate) streams: BTreeSet<Uid>,
