@@ -40,7 +40,7 @@ pub(crate) fn rtp(transport: RtpTransport, rtcp: bool) -> Source {
     let (ssrc, ssrc_policy) = (Some(200_000_001), SsrcPolicy::Enforce);
     let active = transport == RtpTransport::TcpActive;
     let remote = active.then(|| Remote { host: "192.0.2.7".into(), port: 15060 });
-    Source::Rtp(RtpSource { transport, ssrc, ssrc_policy, rtcp, port: None, remote })
+    Source::Rtp(RtpSource { transport, ssrc, ssrc_policy, rtcp, port: None, shared: false, remote })
 }
 
 /// The same with these numbers and no others.
