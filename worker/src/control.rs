@@ -452,7 +452,10 @@ impl Control {
             Change::Take => self.take(assignment),
             // Its ingress has ended, and its ports with it: the operator has seen it by the digest.
             Change::Alter
-                if !self.streams.find(&assignment.stream.uid).is_some_and(|held| self.is_bound(held)) =>
+                if !self
+                    .streams
+                    .find(&assignment.stream.uid)
+                    .is_some_and(|held| held.is_replacing() || self.is_bound(held)) =>
             {
                 self.take(assignment);
             }

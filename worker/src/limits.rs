@@ -79,6 +79,9 @@ pub const QUEUED_MAX: usize = 2048;
 /// Bytes of datagrams that wait for a stream: as many packets of an Ethernet's size.
 pub const QUEUED_BYTES_MAX: u64 = 3 << 20;
 
+/// What a connection weighs among them at least: 48 may wait, and four become candidates.
+pub const QUEUED_CONNECTION_BYTES: usize = 64 << 10;
+
 /// The same of all streams: twenty of them stuck, and a picture for each of a thousand others.
 pub const QUEUED_TOTAL_BYTES_MAX: u64 = 128 << 20;
 

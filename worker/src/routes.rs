@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::assignment::{RtpSource, RtpTransport};
 use crate::counters::Count;
-use crate::limits::{QUEUED_BYTES_MAX, QUEUED_MAX, QUEUED_TOTAL_BYTES_MAX};
+use crate::limits::{QUEUED_BYTES_MAX, QUEUED_CONNECTION_BYTES, QUEUED_MAX, QUEUED_TOTAL_BYTES_MAX};
 use crate::scan::Protocol;
 
 /// All SSRCs that streams of this process have on the shared port. Clones are the same.
@@ -63,6 +63,8 @@ pub enum Delivered {
         from: SocketAddr,
         /// What it has sent, from its first pack on.
         bytes: Bytes,
+        /// As for a datagram.
+        _waits: [Permit; 2],
     },
 }
 
@@ -116,14 +118,10 @@ impl Routes {
 
     /// Gives a datagram to the stream of its SSRC. Copied only where there is one.
     pub fn deliver_datagram(&self, ssrc: u32, from: SocketAddr, bytes: &[u8]) -> Result<(), Undelivered> {
-        let table = self.lock();
-        let route = table.routes.get(&(Protocol::Udp, ssrc)).ok_or(Undelivered::Unknown)?;
-        let length = bytes.len() as u64;
-        let permits = (route.queue.waiting.take(length), self.waiting.take(length));
-        let (Some(own), Some(all)) = permits else { return Err(Undelivered::Full) };
-        let bytes = Bytes::copy_from_slice(bytes);
-        let datagram = Delivered::Datagram { from, bytes, _waits: [own, all] };
-        route.queue.sender.try_send(datagram).map_err(|_| Undelivered::Full)
+        self.deliver((Protocol::Udp, ssrc), bytes.len(), |_waits| {
+            let bytes = Bytes::copy_from_slice(bytes);
+            Delivered::Datagram { from, bytes, _waits }
+        })
     }
 
     /// Gives a connection to the stream of its SSRC.
@@ -134,10 +132,29 @@ impl Routes {
         from: SocketAddr,
         bytes: Bytes,
     ) -> Result<(), Undelivered> {
+        // A descriptor, and what the kernel holds for it.
+        let weight = bytes.len().max(QUEUED_CONNECTION_BYTES);
+        self.deliver((Protocol::Tcp, ssrc), weight, |_waits| Delivered::Connection {
+            socket,
+            from,
+            bytes,
+            _waits,
+        })
+    }
+
+    fn deliver(
+        &self,
+        key: (Protocol, u32),
+        weight: usize,
+        make: impl FnOnce([Permit; 2]) -> Delivered,
+    ) -> Result<(), Undelivered> {
         let table = self.lock();
-        let route = table.routes.get(&(Protocol::Tcp, ssrc)).ok_or(Undelivered::Unknown)?;
-        let connection = Delivered::Connection { socket, from, bytes };
-        route.queue.sender.try_send(connection).map_err(|_| Undelivered::Full)
+        let Route { lease: _, queue } = table.routes.get(&key).ok_or(Undelivered::Unknown)?;
+        let weight = weight as u64;
+        let (Some(own), Some(all)) = (queue.waiting.take(weight), self.waiting.take(weight)) else {
+            return Err(Undelivered::Full);
+        };
+        queue.sender.try_send(make([own, all])).map_err(|_| Undelivered::Full)
     }
 
     /// Counts a datagram, or a connection, of an SSRC that nobody has.
@@ -180,7 +197,7 @@ impl SharedLease {
     }
 
     /// What came next, if anything has.
-    pub fn next(&mut self) -> Option<Delivered> {
+    pub fn take(&mut self) -> Option<Delivered> {
         self.delivered.try_recv().ok()
     }
 }

@@ -270,7 +270,7 @@ impl RtpIngress<'_> {
                     self.receiver.receive_datagram(from, bytes, now);
                 }
             }
-            Delivered::Connection { socket, from, bytes } => match TcpStream::from_std(socket) {
+            Delivered::Connection { socket, from, bytes, _waits: _ } => match TcpStream::from_std(socket) {
                 Ok(socket) => {
                     if let Some(id) = self.connected(socket, from, now) {
                         self.receiver.receive_stream(id, &bytes, now);

@@ -106,6 +106,11 @@ pub struct AfterClose {
 }
 
 impl Held {
+    /// Whether ports of a former epoch are being closed: it is taken when they are.
+    pub fn is_replacing(&self) -> bool {
+        matches!(self.phase, Phase::Replacing { .. })
+    }
+
     /// Whether its ingress has ended by itself.
     pub fn is_over(&self) -> bool {
         self.edits.as_ref().is_some_and(watch::Sender::is_closed)
@@ -125,7 +130,9 @@ impl Streams {
             return Change::Stale;
         }
         let same_ports = numbers(&held.assignment) == numbers(&assignment);
-        if new == old || (same_ports && numbers(&assignment).is_none()) {
+        // What has no ports of its own goes on; not if it had some, which are being closed.
+        let goes_on = numbers(&assignment).is_none() && !held.is_replacing();
+        if new == old || (same_ports && goes_on) {
             if !same_ports {
                 // Numbers belong to an epoch; an operator that changes them within one has lost count.
                 return Change::Stale;

@@ -458,6 +458,26 @@ fn a_stream_on_the_shared_port_binds_nothing_and_goes_on_at_a_new_epoch() {
 }
 
 #[test]
+fn a_stream_that_goes_to_the_shared_port_is_taken_once_its_own_are_closed() {
+    with_control(async |world: World| {
+        let (mut session, ..) = world.session().await.greeted().await;
+        let (port, former) = world.leased(&mut session).await;
+        // The last of them is told again meanwhile.
+        for epoch in [2, 3, 3] {
+            session.tell(1, assign("a", epoch, shared(7))).await;
+            let (assignment, ingress) = world.assigned().await;
+            assert!(assignment.stream.epoch == epoch && ingress.is_none(), "epoch {epoch}");
+        }
+        assert!(!world.routes.knows(Protocol::Udp, 7));
+        drop(former);
+        world.says(ShardReport::Closed(own("a", 1))).await;
+        assert_eq!(session.report().await, closed("a", 1, &[port]));
+        let (assignment, ingress) = world.assigned().await;
+        assert!(assignment.stream.epoch == 3 && ingress.is_some() && world.routes.knows(Protocol::Udp, 7));
+    });
+}
+
+#[test]
 fn a_new_epoch_gets_its_ports_once_those_of_the_former_are_closed() {
     with_control(async |world: World| {
         let (mut session, ..) = world.session().await.greeted().await;

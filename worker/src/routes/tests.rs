@@ -20,7 +20,7 @@ fn waiting(lease: &mut SharedLease) -> Vec<Bytes> {
         Delivered::Datagram { bytes, .. } => bytes,
         Delivered::Connection { .. } => panic!("nobody connected"),
     };
-    std::iter::from_fn(|| lease.next().map(datagram)).collect()
+    std::iter::from_fn(|| lease.take().map(datagram)).collect()
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn what_finds_no_room_is_refused_and_what_is_taken_makes_room() {
     }
     assert_eq!(routes.deliver_datagram(1, peer(), &datagram), Err(Undelivered::Full));
     assert_eq!(routes.waiting.used(), 60_000 * fits as u64);
-    drop(lease.next());
+    drop(lease.take());
     assert_eq!(routes.deliver_datagram(1, peer(), &datagram), Ok(()));
     assert_eq!(waiting(&mut lease).len(), fits);
     for _ in 0..QUEUED_MAX {
@@ -87,4 +87,24 @@ fn of_two_with_one_ssrc_the_later_has_it_and_the_end_of_the_former_changes_nothi
     drop(former);
     assert_eq!(routes.deliver_datagram(1, peer(), &[1]), Ok(()));
     assert_eq!(waiting(&mut later).len(), 1);
+}
+
+#[test]
+fn a_connection_goes_to_its_stream_and_few_may_wait() {
+    let routes = Routes::default();
+    let mut lease = routes.lease(&source(RtpTransport::TcpPassive, 1));
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let deliver = |ssrc| {
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        routes.deliver_connection(ssrc, socket, peer(), Bytes::from_static(b"pack"))
+    };
+    assert_eq!(deliver(2), Err(Undelivered::Unknown));
+    let fits = QUEUED_BYTES_MAX as usize / QUEUED_CONNECTION_BYTES;
+    for _ in 0..fits {
+        assert_eq!(deliver(1), Ok(()));
+    }
+    assert_eq!(deliver(1), Err(Undelivered::Full));
+    let Some(Delivered::Connection { bytes, .. }) = lease.take() else { panic!("a connection waits") };
+    assert_eq!(bytes, "pack");
+    assert_eq!(deliver(1), Ok(()));
 }

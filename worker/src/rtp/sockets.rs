@@ -130,7 +130,7 @@ impl Sockets {
     /// What else came to the port that many share, if anything waits.
     pub fn delivered(&mut self) -> Option<Delivered> {
         match &mut self.media {
-            Socket::Shared(lease) => lease.next(),
+            Socket::Shared(lease) => lease.take(),
             Socket::Udp(_) | Socket::Tcp(_) | Socket::Dial(_) => None,
         }
     }

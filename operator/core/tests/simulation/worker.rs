@@ -152,7 +152,7 @@ impl Worker {
             rtmp_port: 1935,
             http_port: 8080,
             health_port: 9181,
-            rtp_shared_port: None,
+            rtp_shared_port: Some(LISTENERS[1]),
             template: "".into(),
         }
     }
