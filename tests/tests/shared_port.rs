@@ -109,7 +109,6 @@ fn publish_urls(stream: &Value) -> Vec<&str> {
 #[test]
 fn two_hundred_devices_on_one_tcp_and_one_udp_port_arrive_whole() {
     const DEVICES: u32 = 200;
-    // Datagrams that find a buffer of the kernel full are lost on any network, and two cores have many senders here.
     let transport = |n: u32| if n.is_multiple_of(2) { Transport::Udp } else { Transport::Tcp };
     let file = |n| (format!("{n}.yaml"), stream(&format!("cam-{n}"), transport(n), SSRC + n, PUBLISH));
     let site = Site::new(&(0..DEVICES).map(file).collect::<Vec<_>>());
