@@ -49,6 +49,11 @@ pub(crate) struct Standalone {
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8080")]
     pub(crate) http: SocketAddr,
 
+    /// Where rtp streams that lease no port (spec.source.rtp.shared) come in, over TCP and over UDP on one number, e.g. 0.0.0.0:10000
+    /// [default: nowhere]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) rtp_shared: Option<SocketAddr>,
+
     /// Where /streams, /pools, /events, /sessions, /ports, /budget, /metrics and /healthz are served
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9180")]
     pub(crate) admin: SocketAddr,

@@ -245,6 +245,9 @@ fn worker_arguments(args: &Standalone, ready: &Ready) -> io::Result<Vec<OsString
     add("--rtmp", args.rtmp.to_string());
     add("--http", args.http.to_string());
     add("--health", args.health.to_string());
+    if let Some(shared) = args.rtp_shared {
+        add("--rtp-shared", shared.to_string());
+    }
     for address in advertised(args)? {
         add("--advertise", address.to_string());
     }

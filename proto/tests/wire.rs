@@ -69,6 +69,7 @@ fn from_worker() -> Vec<(&'static str, worker_message::Body)> {
                 admin_port: 4,
                 template: "t".into(),
                 epoch: 5,
+                rtp_shared_port: 10_000,
             }),
         ),
         (
@@ -150,6 +151,7 @@ fn from_operator() -> Vec<(&'static str, operator_message::Body)> {
                     rtp_port: 20_000,
                     rtcp_port: Some(20_001),
                     remote: Some(Remote { host: "h".into(), port: 9 }),
+                    shared: true,
                 }),
             }),
         ),

@@ -27,6 +27,7 @@ use crate::listeners::BoundPorts;
 use crate::metrics;
 use crate::pages;
 use crate::pulse::Pulse;
+use crate::routes::Routes;
 use crate::rtp::RtpStats;
 use crate::scan::{self, Protocol};
 use crate::shard::{
@@ -49,6 +50,8 @@ pub struct Admin {
     pub ports: BoundPorts,
     /// What rtp ingresses count.
     pub rtp: RtpStats,
+    /// What came to the shared port for nobody.
+    pub routes: Routes,
     /// What control shows.
     pub status: Arc<Status>,
     /// The process's media bytes.

@@ -52,6 +52,11 @@ pub struct Args {
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8080")]
     pub http: SocketAddr,
 
+    /// Where rtp streams that lease no port (spec.source.rtp.shared) come in, over TCP and over UDP on one number, e.g. 0.0.0.0:10000
+    /// [default: nowhere]
+    #[arg(long, value_name = "ADDR")]
+    pub rtp_shared: Option<SocketAddr>,
+
     /// Sessions, ports, metrics and health for people and Prometheus
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     pub admin: SocketAddr,

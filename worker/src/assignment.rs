@@ -51,12 +51,24 @@ pub struct RtpSource {
     pub ssrc: Option<u32>,
     /// What happens to packets of another SSRC.
     pub ssrc_policy: SsrcPolicy,
-    /// Leased port of the media.
-    pub rtp_port: u16,
-    /// Leased port of RTCP; absent where there is none.
-    pub rtcp_port: Option<u16>,
+    /// Where it comes.
+    pub ports: RtpPorts,
     /// Whom to connect to; there for [`RtpTransport::TcpActive`] only.
     pub remote: Option<Remote>,
+}
+
+/// Where packets of a source come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RtpPorts {
+    /// To numbers that are the stream's alone.
+    Leased {
+        /// That of the media.
+        rtp: u16,
+        /// That of RTCP; absent where there is none.
+        rtcp: Option<u16>,
+    },
+    /// To the port that this worker has for all of them. Then there is an SSRC, and it is enforced.
+    Shared,
 }
 
 /// A device that is connected to.
@@ -82,7 +94,7 @@ pub enum RtpTransport {
     Udp,
     /// RFC 4571 over connections that the sender opens.
     TcpPassive,
-    /// RFC 4571 over a connection that we open to the sender, from the leased port.
+    /// RFC 4571 over a connection that we open to the sender, from the leased port; never on the shared one.
     TcpActive,
 }
 

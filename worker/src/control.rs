@@ -25,14 +25,15 @@ use wire::operator_message::Body as Command;
 use wire::report::Kind;
 use wire::worker_message::Body;
 
-use crate::assignment::{Assignment, RtpSource, RtpTransport, StreamRef};
+use crate::assignment::{Assignment, RtpPorts, RtpTransport, StreamRef};
 use crate::clock::Clock;
 use crate::convert::{self, Invalid};
 use crate::counters::Count;
 use crate::directory::{Applied, Directory, Update};
-use crate::listeners::{BindError, BoundPorts};
+use crate::listeners::{BindError, BoundPorts, Media, PortLease};
 use crate::look::{Sight, look};
 use crate::pulse::{Pulse, Thread};
+use crate::routes::Routes;
 use crate::rtp::RtpStats;
 use crate::scan::{Holder, HostScan, Protocol, Scanner};
 use crate::shard::{ShardCommand, ShardHandle, ShardReport, shard_of};
@@ -79,6 +80,8 @@ pub struct Parts {
     pub directory: Arc<Directory>,
     /// Where leases come from.
     pub ports: BoundPorts,
+    /// Whose the SSRCs of the shared port are.
+    pub routes: Routes,
     /// Counted by rtp ingresses.
     pub rtp: RtpStats,
     /// Where the kernel tells of sockets and processes: `/proc`.
@@ -411,7 +414,15 @@ impl Control {
             Some(Command::Welcome(wire::Welcome { operator })) => {
                 tracing::info!(operator, session, term = self.term, "welcomed");
             }
-            Some(Command::Assign(assign)) => self.assign(Arc::new(convert::assignment(assign)?)),
+            Some(Command::Assign(assign)) => {
+                let assignment = convert::assignment(assign)?;
+                let shared = assignment.rtp.as_ref().is_some_and(|rtp| rtp.ports == RtpPorts::Shared);
+                if shared && self.parts.hello.rtp_shared_port == 0 {
+                    let problem = String::from("is asked of a worker without such a port");
+                    return Err(Invalid { field: "rtp.shared", problem });
+                }
+                self.assign(Arc::new(assignment));
+            }
             Some(Command::Revoke(wire::Revoke { stream, reason })) => {
                 self.revoke(convert::required_ref(stream)?, reason);
             }
@@ -441,7 +452,10 @@ impl Control {
             Change::Take => self.take(assignment),
             // Its ingress has ended, and its ports with it: the operator has seen it by the digest.
             Change::Alter
-                if !self.streams.find(&assignment.stream.uid).is_some_and(|held| self.is_bound(held)) =>
+                if !self
+                    .streams
+                    .find(&assignment.stream.uid)
+                    .is_some_and(|held| held.is_replacing() || self.is_bound(held)) =>
             {
                 self.take(assignment);
             }
@@ -458,17 +472,14 @@ impl Control {
 
     /// Whether all ports of a stream are open.
     fn is_bound(&self, held: &Held) -> bool {
-        let Some(RtpSource { transport, rtp_port, rtcp_port, ssrc: _, ssrc_policy: _, remote: _ }) =
-            &held.assignment.rtp
-        else {
-            return true;
-        };
-        let protocol = match transport {
+        let Some(source) = &held.assignment.rtp else { return true };
+        let RtpPorts::Leased { rtp, rtcp } = source.ports else { return !held.is_over() };
+        let protocol = match source.transport {
             RtpTransport::Udp => Protocol::Udp,
             RtpTransport::TcpPassive | RtpTransport::TcpActive => Protocol::Tcp,
         };
         let is_open = |port| self.parts.ports.owner(port, protocol).as_ref() == Some(&held.assignment.stream);
-        is_open(*rtp_port) && rtcp_port.is_none_or(is_open)
+        is_open(rtp) && rtcp.is_none_or(is_open)
     }
 
     /// Whether a stream is as its assignment says.
@@ -484,9 +495,19 @@ impl Control {
             self.streams.handed(assignment.clone(), Vec::new(), None);
             return self.tell(&path, ShardCommand::Assign { assignment, ingress: None });
         };
-        match self.parts.ports.lease(&assignment.stream, rtp) {
+        let stream = &assignment.stream;
+        let (lease, ports) = match rtp.ports {
+            RtpPorts::Leased { rtp: media, rtcp } => {
+                let lease = self.parts.ports.lease(stream, (media, rtcp), rtp.transport);
+                (lease, [Some(media), rtcp].into_iter().flatten().collect())
+            }
+            RtpPorts::Shared => {
+                let media = Media::Shared(self.parts.routes.lease(rtp));
+                (Ok(PortLease { stream: stream.clone(), media, rtcp: None }), Vec::new())
+            }
+        };
+        match lease {
             Ok(lease) => {
-                let ports = [Some(rtp.rtp_port), rtp.rtcp_port].into_iter().flatten().collect();
                 let (edits, assigned) = watch::channel(assignment.clone());
                 self.streams.handed(assignment.clone(), ports, Some(edits));
                 let parts = &self.parts;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use media::policy::{Access, Latency, OnDuplicate, PlayPolicy, PublishPolicy, SlowViewer, TokenDigest};
 use proto::control::v1 as wire;
 
-use crate::assignment::{Assignment, Remote, RtpSource, RtpTransport, SsrcPolicy, StreamRef};
+use crate::assignment::{Assignment, Remote, RtpPorts, RtpSource, RtpTransport, SsrcPolicy, StreamRef};
 use crate::directory::{Entry, Owner};
 use crate::scan::{Holder, HostPorts, Protocol};
 use crate::shard::PublisherInfo;
@@ -124,6 +124,13 @@ fn rtp_source(rtp: wire::RtpSource) -> Result<RtpSource, Invalid> {
         wire::SsrcPolicy::Learn => SsrcPolicy::Learn,
     };
     let rtcp_port = rtp.rtcp_port.map(|number| port("rtp.rtcp_port", number)).transpose()?;
+    let is_told_apart = rtp.ssrc.is_some() && ssrc_policy == SsrcPolicy::Enforce;
+    if rtp.shared && (!is_told_apart || transport == RtpTransport::TcpActive) {
+        return Err(invalid(
+            "rtp.shared",
+            "is for an SSRC that is enforced, and for senders that come to us",
+        ));
+    }
     let remote = rtp.remote.map(remote).transpose()?;
     let active = transport == RtpTransport::TcpActive;
     if active && remote.is_none() {
@@ -136,8 +143,10 @@ fn rtp_source(rtp: wire::RtpSource) -> Result<RtpSource, Invalid> {
         transport,
         ssrc: rtp.ssrc,
         ssrc_policy,
-        rtp_port: port("rtp.rtp_port", rtp.rtp_port)?,
-        rtcp_port,
+        ports: match rtp.shared {
+            true => RtpPorts::Shared,
+            false => RtpPorts::Leased { rtp: port("rtp.rtp_port", rtp.rtp_port)?, rtcp: rtcp_port },
+        },
         remote: remote.filter(|_| active),
     })
 }
@@ -267,6 +276,7 @@ mod tests {
                 rtp_port: 20_000,
                 rtcp_port: Some(20_001),
                 remote: None,
+                shared: false,
             }),
         }
     }
@@ -288,7 +298,7 @@ mod tests {
             (rtp.transport, rtp.ssrc, rtp.ssrc_policy),
             (RtpTransport::Udp, Some(200_000_001), SsrcPolicy::Enforce)
         );
-        assert_eq!((rtp.rtp_port, rtp.rtcp_port), (20_000, Some(20_001)));
+        assert_eq!(rtp.ports, RtpPorts::Leased { rtp: 20_000, rtcp: Some(20_001) });
     }
 
     #[test]
@@ -306,6 +316,13 @@ mod tests {
         check(|a| a.rtp.as_mut().unwrap().transport = 9, "rtp.transport: is none that this worker knows");
         check(|a| a.rtp.as_mut().unwrap().rtp_port = 65_536, "rtp.rtp_port: 65536 is not a port");
         check(|a| a.rtp.as_mut().unwrap().rtcp_port = Some(0), "rtp.rtcp_port: 0 is not a port");
+        check(
+            |a| {
+                let rtp = a.rtp.as_mut().unwrap();
+                (rtp.shared, rtp.ssrc) = (true, None);
+            },
+            "rtp.shared: is for an SSRC that is enforced, and for senders that come to us",
+        );
         let dial = |host: &str, port| Some(wire::Remote { host: host.to_owned(), port });
         let check_dial = |remote, rtcp_port, expected: &str| {
             let mut assign = assign();

@@ -72,13 +72,15 @@ pub enum DropReason {
     Denied,
     /// A connection handed to a shard whose queue was full.
     ShardBusy,
+    /// A datagram of the shared port whose stream has too many waiting.
+    QueueFull,
     /// A report that a newer one of the same stream replaced.
     ReportMerged,
 }
 
 impl DropReason {
     /// All of them.
-    pub const ALL: [DropReason; 12] = [
+    pub const ALL: [DropReason; 13] = [
         DropReason::ViewerSkipped,
         DropReason::ViewerSlow,
         DropReason::Budget,
@@ -90,6 +92,7 @@ impl DropReason {
         DropReason::Deadline,
         DropReason::Denied,
         DropReason::ShardBusy,
+        DropReason::QueueFull,
         DropReason::ReportMerged,
     ];
 
@@ -107,6 +110,7 @@ impl DropReason {
             DropReason::Deadline => "Deadline",
             DropReason::Denied => "Denied",
             DropReason::ShardBusy => "ShardBusy",
+            DropReason::QueueFull => "QueueFull",
             DropReason::ReportMerged => "ReportMerged",
         }
     }

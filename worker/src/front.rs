@@ -1,10 +1,8 @@
 //! The public listeners. A thread of its own accepts, listens to a peer until its stream is known, and hands the socket to the
 //! shard of the stream: a stuck shard swallows no connection.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -31,7 +29,9 @@ use crate::limits::{
     REFUSAL_DEADLINE,
 };
 use crate::pulse::{Pulse, Thread};
+use crate::seats::{self, Seats};
 use crate::shard::{ShardHandle, shard_of};
+use crate::shared_port::SharedPort;
 
 /// What front is made with.
 #[derive(Debug)]
@@ -42,6 +42,8 @@ pub struct Config {
     pub http: std::net::TcpListener,
     /// Where RTMP is spoken with canaries alone, on loopback; from [`bind`].
     pub private: std::net::TcpListener,
+    /// Where rtp comes in that is told apart by SSRC, if anywhere.
+    pub shared: Option<SharedPort>,
     /// Who is a canary, and what it may have.
     pub cage: Cage,
     /// Which paths there are.
@@ -88,9 +90,9 @@ pub fn spawn(config: Config) -> io::Result<FrontHandle> {
     let thread = std::thread::Builder::new().name("front".into()).spawn(move || {
         let _ended = EndedOnDrop(beat.clone());
         runtime.block_on(LocalSet::new().run_until(async move {
-            let Config { rtmp, http, private, cage, directory, shards, clock } = config;
-            let front =
-                Rc::new(Front { directory, cage, shards, clock, counters: counts, open: RefCell::default() });
+            let Config { rtmp, http, private, shared, cage, directory, shards, clock } = config;
+            let seats = Seats::new(HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS_MAX);
+            let front = Rc::new(Front { directory, cage, shards, clock, counters: counts, seats });
             let mut tasks = JoinSet::new();
             tasks.spawn_local(beat.beat());
             let listeners = [
@@ -103,6 +105,11 @@ pub fn spawn(config: Config) -> io::Result<FrontHandle> {
                     Ok(listener) => tasks.spawn_local(accept(front.clone(), listener, door)),
                     Err(error) => return tracing::error!(%error, "the listeners can't be watched"),
                 };
+            }
+            if let Some(shared) = shared
+                && let Err(error) = shared.serve(&mut tasks, clock, front.counters.clone())
+            {
+                return tracing::error!(%error, "the shared rtp port can't be watched");
             }
             drop(front);
             // None of them ends by itself.
@@ -131,27 +138,20 @@ struct Front {
     shards: Vec<ShardHandle>,
     clock: Clock,
     counters: Arc<Counters>,
-    open: RefCell<Open>,
+    seats: Seats,
 }
 
-/// Connections whose stream isn't known yet.
-#[derive(Default)]
-struct Open {
-    total: usize,
-    by_address: BTreeMap<IpAddr, usize>,
-}
-
-/// A place among the open connections, given back on drop.
+/// A place among the connections whose stream isn't known yet.
 struct Seat {
     front: Rc<Front>,
     whose: Whose,
 }
 
 /// Who sits there.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 enum Whose {
-    /// Somebody who is counted under this address.
-    Users(IpAddr),
+    /// Somebody who is counted; the place is given back on drop.
+    Users { _seat: seats::Seat },
     /// A canary: it takes nobody's place.
     Canarys,
 }
@@ -193,11 +193,11 @@ async fn accept(front: Rc<Front>, listener: TcpListener, door: Door) {
                         continue;
                     } else {
                         front.counters.accepted.add(1);
-                        let Some(seat) = Seat::take(&front, remote.ip()) else {
+                        let Some(seat) = front.seats.take(remote.ip()) else {
                             front.counters.drop_one(DropReason::ConnectionLimit);
                             continue;
                         };
-                        seat
+                        Seat { front: front.clone(), whose: Whose::Users { _seat: seat } }
                     };
                     // A Nagle wait for each step of a handshake would be 40 ms.
                     let _ = socket.set_nodelay(true);
@@ -466,7 +466,7 @@ impl Front {
     ) -> Result<Arc<Entry>, No> {
         match seat.whose {
             Whose::Canarys => return self.cage.entry(path).ok_or(No::Undeclared),
-            Whose::Users(_) => {}
+            Whose::Users { _seat: _ } => {}
         }
         let entry = match self.directory.lookup(path) {
             Lookup::Declared(entry) => entry,
@@ -522,45 +522,11 @@ impl Front {
 }
 
 impl Seat {
-    fn take(front: &Rc<Front>, address: IpAddr) -> Option<Seat> {
-        let address = network_of(address);
-        let mut open = front.open.borrow_mut();
-        let here = open.by_address.get(&address).copied().unwrap_or(0);
-        if open.total >= HANDSHAKES_MAX || here >= HANDSHAKES_PER_ADDRESS_MAX {
-            return None;
-        }
-        open.total += 1;
-        open.by_address.insert(address, here + 1);
-        Some(Seat { front: front.clone(), whose: Whose::Users(address) })
-    }
-
     /// Where is counted what becomes of who sits here.
     fn counters(&self) -> &Counters {
         match self.whose {
-            Whose::Users(_) => &self.front.counters,
+            Whose::Users { _seat: _ } => &self.front.counters,
             Whose::Canarys => self.front.cage.counters(),
         }
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let Whose::Users(address) = self.whose else { return };
-        let mut open = self.front.open.borrow_mut();
-        open.total -= 1;
-        if let Some(here) = open.by_address.get_mut(&address) {
-            *here -= 1;
-            if *here == 0 {
-                open.by_address.remove(&address);
-            }
-        }
-    }
-}
-
-/// Whom a limit counts: an IPv4 address, or the /64 that a site has of IPv6.
-fn network_of(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => IpAddr::V4(v4),
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
     }
 }

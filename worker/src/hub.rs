@@ -21,7 +21,7 @@ use media::stream::{Event, Pushed, Stream, Token};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::assignment::{Assignment, StreamRef};
+use crate::assignment::{Assignment, RtpPorts, StreamRef};
 use crate::canary::Cage;
 use crate::clock::Clock;
 use crate::counters::{Counters, DropReason};
@@ -614,7 +614,9 @@ impl HubStream {
     async fn change(&self, assignment: Arc<Assignment>, ports_replaced: bool) {
         let former = self.stream();
         let is_new_epoch = former.epoch < assignment.stream.epoch;
-        if is_new_epoch || ports_replaced {
+        // What has no ports of its own goes on under the new epoch.
+        let keeps = is_shared(&self.assignment()) && is_shared(&assignment);
+        if (is_new_epoch && !keeps) || ports_replaced {
             self.end_ingress().await;
         }
         let mut state = self.borrow_mut();
@@ -672,6 +674,11 @@ impl HubStream {
             let _ = task.await;
         }
     }
+}
+
+/// Whether its media comes to the port that many share.
+fn is_shared(assignment: &Assignment) -> bool {
+    assignment.rtp.as_ref().is_some_and(|rtp| rtp.ports == RtpPorts::Shared)
 }
 
 /// A merge window that closes.

@@ -26,9 +26,12 @@ mod node_lock;
 pub mod pages;
 mod process;
 pub mod pulse;
+pub mod routes;
 pub mod rtp;
 pub mod scan;
+mod seats;
 pub mod shard;
+pub mod shared_port;
 pub mod targets;
 pub mod watchdog;
 

@@ -57,6 +57,44 @@ pub const COMMANDS_MAX: usize = 4096;
 /// Connections on their way to a shard. It takes thousands a second; one that lets this many wait is stuck.
 pub const ARRIVALS_MAX: usize = 1024;
 
+/// Connections to the shared rtp port that are nobody's yet. Devices behind one address may all come at once, as after a power cut.
+pub const OPENINGS_MAX: usize = 2048;
+
+/// The same from one address (an IPv6 /64).
+pub const OPENINGS_PER_ADDRESS_MAX: usize = 1024;
+
+/// Bytes of all of them that are held: a cut packet each, of 1.5 KiB as a rule and 64 KiB at most. One whose bytes find no room is
+/// closed.
+pub const OPENINGS_BYTES_MAX: u64 = 16 << 20;
+
+/// How long one may take to its first pack: as long as a candidate of a leased port.
+pub const OPENING_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What is read from one at once: the cut packet and as much of the next as a network carries together.
+pub const OPENING_READ_BYTES: usize = 16 * 1024;
+
+/// What waits for a stream of the shared port, datagrams and connections: two pictures of 1 MiB, 750 packets each, and more.
+pub const QUEUED_MAX: usize = 2048;
+
+/// Bytes of datagrams that wait for a stream: as many packets of an Ethernet's size.
+pub const QUEUED_BYTES_MAX: u64 = 3 << 20;
+
+/// What a connection weighs among them at least: 48 may wait, and four become candidates.
+pub const QUEUED_CONNECTION_BYTES: usize = 64 << 10;
+
+/// The same of all streams: twenty of them stuck, and a picture for each of a thousand others.
+pub const QUEUED_TOTAL_BYTES_MAX: u64 = 128 << 20;
+
+/// Datagrams of the shared port in a row before front's other tasks get their turn: 0.1 to 0.2 ms.
+pub const DATAGRAMS_PER_TURN: usize = 64;
+
+/// Asked of the kernel for the datagrams of all streams on one port; it gives at most `net.core.rmem_max` without a word. Key pictures of
+/// 1 MiB that eight devices send at once, at about 2 KiB for each of their packets.
+pub const SHARED_DATAGRAM_BUFFER: usize = 16 << 20;
+
+/// Who sends what nobody has is said again after this long at the soonest.
+pub const UNKNOWN_SAID_AGAIN: Duration = Duration::from_secs(60);
+
 /// Bytes that a read from a publisher takes at most, and the size of its buffer: 64 KiB is 65 ms of 8 Mbit/s.
 pub const READ_BYTES_MAX: usize = 64 * 1024;
 

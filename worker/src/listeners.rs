@@ -12,7 +12,8 @@ use std::time::Duration;
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpSocket;
 
-use crate::assignment::{RtpSource, RtpTransport, StreamRef};
+use crate::assignment::{RtpTransport, StreamRef};
+use crate::routes::SharedLease;
 use crate::scan::Protocol;
 
 /// Connections that the kernel keeps for a media listener until they are accepted; four may become candidates.
@@ -42,6 +43,8 @@ pub enum Media {
     Tcp(Leased<TcpListener>),
     /// Connections are opened from here.
     Reserved(Leased<Reserved>),
+    /// What comes to the worker's one port with the stream's SSRC. No socket of its own.
+    Shared(SharedLease),
 }
 
 /// A number of TCP that is bound for connections that we open, and not listened on: from a number that listens none can be opened.
@@ -134,9 +137,14 @@ impl BindError {
 
 impl BoundPorts {
     /// Binds all numbers of an rtp source, or none.
-    pub fn lease(&self, stream: &StreamRef, source: &RtpSource) -> Result<PortLease, BindError> {
-        let media = self.number(stream, source.rtp_port, source.transport)?;
-        let rtcp = source.rtcp_port.map(|port| self.number(stream, port, source.transport)).transpose()?;
+    pub fn lease(
+        &self,
+        stream: &StreamRef,
+        (rtp, rtcp): (u16, Option<u16>),
+        transport: RtpTransport,
+    ) -> Result<PortLease, BindError> {
+        let media = self.number(stream, rtp, transport)?;
+        let rtcp = rtcp.map(|port| self.number(stream, port, transport)).transpose()?;
         Ok(PortLease { stream: stream.clone(), media, rtcp })
     }
 

@@ -11,6 +11,7 @@ use crate::limits::STREAM_SERIES_MAX;
 use crate::log;
 use crate::rtp::dial::DialFailure;
 use crate::rtp::stats::RtpCounters;
+use crate::scan::Protocol;
 use crate::shard::{ShardSnapshot, StreamSnapshot};
 
 /// The page in the text format. A shard that did not answer has its process-wide numbers, and none of its streams'.
@@ -77,6 +78,14 @@ impl Page {
         )?;
         for reason in DialFailure::ALL {
             dials.with_label_values(&[reason.as_str()]).inc_by(rtp.dial_failures(reason));
+        }
+        let unknown = self.counters(
+            "penstock_rtp_shared_unknown_total",
+            "Datagrams, and over TCP connections, of an SSRC that no stream on the shared rtp port has.",
+            &["transport"],
+        )?;
+        for (transport, protocol) in [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)] {
+            unknown.with_label_values(&[transport]).inc_by(admin.routes.unknown(protocol));
         }
         self.counter(
             "penstock_log_lines_dropped_total",

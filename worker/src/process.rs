@@ -34,8 +34,10 @@ use crate::listeners::BoundPorts;
 use crate::log;
 use crate::node_lock;
 use crate::pulse::{Pulse, Thread, uptime_ms};
+use crate::routes::Routes;
 use crate::rtp::RtpStats;
 use crate::shard;
+use crate::shared_port::SharedPort;
 use crate::targets::Targets;
 use crate::watchdog::{FINDINGS_MAX, Watchdog};
 
@@ -86,6 +88,10 @@ fn start(args: Args) -> Result<ExitCode, StartError> {
     // First of all, so that peers which come while the rest starts wait in the backlog.
     let rtmp = listen("--rtmp", args.rtmp)?;
     let http = listen("--http", args.http)?;
+    let routes = Routes::default();
+    let bind_shared = |address| SharedPort::bind(address, routes.clone());
+    let shared = args.rtp_shared.map(|address| bound("--rtp-shared", address, bind_shared)).transpose()?;
+    let shared_port = shared.as_ref().map(SharedPort::port);
     if args.supervised {
         exit_with_parent()?;
     }
@@ -132,6 +138,7 @@ fn start(args: Args) -> Result<ExitCode, StartError> {
         rtmp,
         http,
         private,
+        shared,
         cage,
         directory: directory.clone(),
         shards: shards.clone(),
@@ -170,6 +177,7 @@ fn start(args: Args) -> Result<ExitCode, StartError> {
         listener_ports: [rtmp_port, http_port, admin_port, health_port, private_port]
             .into_iter()
             .chain(metrics_port)
+            .chain(shared_port)
             .map(u32::from)
             .collect(),
         term: 0,
@@ -179,6 +187,7 @@ fn start(args: Args) -> Result<ExitCode, StartError> {
         admin_port: admin_port.into(),
         epoch: 0,
         template: args.template.clone(),
+        rtp_shared_port: shared_port.unwrap_or_default().into(),
     };
     tracing::info!(
         worker = args.name,
@@ -188,6 +197,7 @@ fn start(args: Args) -> Result<ExitCode, StartError> {
         rtmp_port,
         http_port,
         admin_port,
+        rtp_shared_port = shared_port,
         "worker is up"
     );
     let admin = Admin {
@@ -197,6 +207,7 @@ fn start(args: Args) -> Result<ExitCode, StartError> {
         pulses,
         ports: ports.clone(),
         rtp: rtp.clone(),
+        routes: routes.clone(),
         status: status.clone(),
         budget,
         board,
@@ -214,6 +225,7 @@ fn start(args: Args) -> Result<ExitCode, StartError> {
         shards,
         directory,
         ports,
+        routes,
         rtp,
         targets,
         proc,

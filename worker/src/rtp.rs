@@ -19,13 +19,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use media::frame::Frame;
 use media::rtp::{Config, ConnectionId, Destination, Event, Receiver, Rtcp, Source, Transmit};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use crate::assignment::{Assignment, Remote, RtpSource, RtpTransport, SsrcPolicy};
+use crate::assignment::{Assignment, Remote, RtpPorts, RtpSource, RtpTransport, SsrcPolicy};
 use crate::clock::Clock;
 use crate::convert::canonical;
 use crate::hub::{Ended, HubStream, Ingress, Publisher, Refusal};
 use crate::listeners::PortLease;
+use crate::routes::Delivered;
 use crate::shard::EndReason;
 use crate::targets::Targets;
 use dial::{DialError, Told};
@@ -85,6 +87,7 @@ async fn run(
         let assigned = assignment.borrow_and_update().clone();
         let Some(source) = assigned.rtp.clone() else { return };
         let receiver = Receiver::new(config(&source), clock.now());
+        sockets.follow(&source);
         if let Some(dialer) = sockets.dialer() {
             dialer.aim(&assigned);
         }
@@ -134,11 +137,10 @@ fn config(source: &RtpSource) -> Config {
         SsrcPolicy::Learn => media::rtp::SsrcPolicy::Learn,
     };
     // Over TCP, RTCP comes and goes on the media's own connection.
-    let rtcp = match (source.transport, source.rtcp_port) {
-        (RtpTransport::Udp, None) => Rtcp::Off,
-        (RtpTransport::Udp, Some(_)) | (RtpTransport::TcpPassive | RtpTransport::TcpActive, _) => {
-            Rtcp::On { local_ssrc: random() }
-        }
+    let rtcp = match (source.transport, source.ports) {
+        (RtpTransport::Udp, RtpPorts::Shared | RtpPorts::Leased { rtcp: None, .. }) => Rtcp::Off,
+        (RtpTransport::Udp, RtpPorts::Leased { rtcp: Some(_), .. })
+        | (RtpTransport::TcpPassive | RtpTransport::TcpActive, _) => Rtcp::On { local_ssrc: random() },
     };
     Config { ssrc: source.ssrc, policy, rtcp }
 }
@@ -201,6 +203,7 @@ impl RtpIngress<'_> {
                 // Without control the stream plays on as it is.
                 Ok(()) = edits.changed() => {
                     self.assigned = edits.borrow_and_update().clone();
+                    self.line.rename(&self.assigned.stream);
                     if self.assigned.rtp.as_ref() != Some(source) {
                         return Turn::Edited;
                     }
@@ -237,10 +240,12 @@ impl RtpIngress<'_> {
             Ready::Datagrams => BUFFER.with_borrow_mut(|buffer| self.datagrams(buffer, now)),
             Ready::Rtcp => BUFFER.with_borrow_mut(|buffer| self.rtcp_datagrams(buffer, now)),
             Ready::Connection(id) => BUFFER.with_borrow_mut(|buffer| self.connection(id, buffer, now)),
-            Ready::Accepted(socket, from) => {
-                if self.allows(from) {
-                    let id = self.receiver.connect(from, now);
-                    self.sockets.keep(id, socket);
+            Ready::Accepted(socket, from) => drop(self.connected(socket, from, now)),
+            Ready::Delivered(first) => {
+                self.delivered(first, now);
+                for _ in 1..BATCH {
+                    let Some(delivered) = self.sockets.delivered() else { return };
+                    self.delivered(delivered, now);
                 }
             }
             Ready::Failed(error) => {
@@ -255,6 +260,37 @@ impl RtpIngress<'_> {
             }
             Ready::NotDialled(error) => self.note_useless(&error),
         }
+    }
+
+    /// Something that came to the port that many share.
+    fn delivered(&mut self, delivered: Delivered, now: Duration) {
+        match delivered {
+            Delivered::Datagram { from, bytes, _waits: _ } => {
+                if self.allows(from) {
+                    self.receiver.receive_datagram(from, bytes, now);
+                }
+            }
+            Delivered::Connection { socket, from, bytes, _waits: _ } => match TcpStream::from_std(socket) {
+                Ok(socket) => {
+                    if let Some(id) = self.connected(socket, from, now) {
+                        self.receiver.receive_stream(id, &bytes, now);
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(stream = %self.assigned, %error, "a connection was lost on its way from the shared port");
+                }
+            },
+        }
+    }
+
+    /// Somebody has connected.
+    fn connected(&mut self, socket: TcpStream, from: SocketAddr, now: Duration) -> Option<ConnectionId> {
+        if !self.allows(from) {
+            return None;
+        }
+        let id = self.receiver.connect(from, now);
+        self.sockets.keep(id, socket);
+        Some(id)
     }
 
     /// When a device that was connected to has sent nothing of use for too long.

@@ -191,6 +191,7 @@ impl Bench {
             epoch: Epoch(0),
             rtmp_port: 1935,
             http_port: 8080,
+            rtp_shared_port: None,
             health_port: 9181,
             template: "".into(),
         };
@@ -282,7 +283,15 @@ fn stream(number: u64, version: u64) -> StreamObject {
         Source::Push { protocols: vec![PushProtocol::Rtmp] }
     } else {
         let (transport, ssrc_policy) = (RtpTransport::Udp, SsrcPolicy::Learn);
-        Source::Rtp(RtpSource { transport, ssrc: None, ssrc_policy, rtcp: true, port: None, remote: None })
+        Source::Rtp(RtpSource {
+            transport,
+            ssrc: None,
+            ssrc_policy,
+            rtcp: true,
+            port: None,
+            shared: false,
+            remote: None,
+        })
     };
     let timeout = Duration::from_secs(10);
     StreamObject {

@@ -200,13 +200,18 @@ pub enum AssignedSource {
         /// On which numbers.
         ports: Ports,
     },
+    /// RTP on the worker's port for all.
+    Shared {
+        /// How.
+        source: RtpSource,
+    },
 }
 
 impl AssignedSource {
     /// The numbers that its worker opens for this stream alone.
     pub fn ports(&self) -> Option<Ports> {
         match self {
-            Self::Push { protocols: _ } => None,
+            Self::Push { protocols: _ } | Self::Shared { source: _ } => None,
             Self::Rtp { source: _, ports } => Some(*ports),
         }
     }
@@ -277,7 +282,7 @@ pub struct DirectoryEntry {
     pub stream: StreamRef,
     /// The owner; absent: declared, but nobody has it at the moment.
     pub worker: Option<WorkerName>,
-    /// How an encoder may come; empty: media comes on leased ports.
+    /// How an encoder may come; empty: media comes over RTP.
     pub push: Vec<PushProtocol>,
     /// Rules for publishers.
     pub publish: Arc<PublishPolicy>,

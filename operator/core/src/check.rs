@@ -9,7 +9,7 @@ use crate::claim::{Claim, ClaimPhase};
 use crate::ids::{NodeName, PoolName, Ports, StreamRef};
 use crate::ledger::{Held, Shape};
 use crate::node::Node;
-use crate::state::{Dirty, State, Write};
+use crate::state::{Dirty, State, Write, shared_ssrc};
 use crate::stream::Blocked;
 use crate::timers::Timer;
 
@@ -42,6 +42,7 @@ pub const INVARIANTS: &[(&str, Check)] = &[
     ("a stream's epoch is at least that of each of its claims", epochs),
     ("the claim that a stream lives by is its newest and not to be closed", current_claims),
     ("a path has one stream with a claim to live by", paths),
+    ("an SSRC of shared ports has one stream that a worker was told of", ssrcs),
     ("each stream has a claim, or a reason to have none", reasons),
     ("who waits for a number stands in the queue that is served", queues),
     ("who waits for a number is served when one is free", served),
@@ -239,6 +240,22 @@ fn paths(state: &State) -> Vec<String> {
     found
 }
 
+fn ssrcs(state: &State) -> Vec<String> {
+    if !state.is_active() {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    for (ssrc, declared) in &state.ssrcs {
+        for (_, uid) in declared.iter().skip(1).filter(|(_, uid)| !state.dirty.streams.contains(uid)) {
+            let claim = state.current_claim(uid).and_then(|key| state.claims.get(&key));
+            if claim.is_some_and(|claim| matches!(claim.phase, ClaimPhase::Told | ClaimPhase::Acknowledged)) {
+                found.push(format!("{ssrc}: {uid}, though {:?} is older", declared.first()));
+            }
+        }
+    }
+    found
+}
+
 fn reasons(state: &State) -> Vec<String> {
     if !state.is_active() {
         return Vec::new();
@@ -247,8 +264,10 @@ fn reasons(state: &State) -> Vec<String> {
         let settled =
             !state.dirty.streams.contains(*uid) && stream.absent.is_none() && stream.reading.is_none();
         let wanted = !stream.deleting && !stream.idle && !stream.suspect && stream.blocked.is_none();
-        let spec =
-            stream.spec.as_ref().is_some_and(|spec| !spec.paused && state.winner(&spec.path) == Some(*uid));
+        let spec = stream.spec.as_ref().is_some_and(|spec| {
+            let has = |ssrc| state.ssrc_winner(ssrc) == Some(*uid);
+            !spec.paused && state.winner(&spec.path) == Some(*uid) && shared_ssrc(spec).is_none_or(has)
+        });
         settled
             && wanted
             && spec

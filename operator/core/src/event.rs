@@ -230,6 +230,8 @@ pub struct Hello {
     pub http_port: u16,
     /// Port of its watchdog, which answers while all else hangs; 0 for none.
     pub health_port: u16,
+    /// Its port of TCP and UDP for all rtp streams that are told apart by SSRC, if it has one.
+    pub rtp_shared_port: Option<u16>,
 }
 
 /// A media socket that is open.

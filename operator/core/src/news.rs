@@ -52,6 +52,8 @@ fn is_told(reason: Reason) -> bool {
         Reason::InvalidSpec
         | Reason::NotSupported
         | Reason::PathConflict
+        | Reason::SsrcConflict
+        | Reason::NoSharedPort
         | Reason::PathNotGranted
         | Reason::Overlap
         | Reason::PoolNotFound
@@ -74,6 +76,7 @@ fn is_told(reason: Reason) -> bool {
         | Reason::NodePortRange => true,
         Reason::Accepted
         | Reason::Leased
+        | Reason::Shared
         | Reason::Assigned
         | Reason::Assigning
         | Reason::Claiming

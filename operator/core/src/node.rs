@@ -44,6 +44,8 @@ pub(crate) struct Worker {
     pub(crate) listener_ports: Vec<u16>,
     pub(crate) rtmp_port: u16,
     pub(crate) http_port: u16,
+    /// For all rtp streams that are told apart by SSRC.
+    pub(crate) rtp_shared_port: Option<u16>,
     /// Absent after its end and before the next.
     pub(crate) session: Option<Session>,
     pub(crate) last_heard: Duration,
@@ -126,6 +128,7 @@ impl Worker {
             rtmp_port,
             http_port,
             health_port: _,
+            rtp_shared_port,
         } = hello;
         Self {
             name: worker,
@@ -136,6 +139,7 @@ impl Worker {
             listener_ports,
             rtmp_port,
             http_port,
+            rtp_shared_port,
             session: Some(Session::new(session, term)),
             last_heard: now,
             before: None,
@@ -193,6 +197,11 @@ impl Node {
     pub(crate) fn is_draining(&self) -> bool {
         self.object.as_ref().is_some_and(|object| object.unschedulable)
             || self.worker.as_ref().is_some_and(|worker| worker.draining)
+    }
+
+    /// Whether its worker takes rtp streams without a lease.
+    pub(crate) fn has_shared_port(&self) -> bool {
+        self.worker.as_ref().is_some_and(|worker| worker.rtp_shared_port.is_some())
     }
 
     /// Whether its worker is looking who holds the numbers that pools have on it, and has not said.

@@ -42,6 +42,8 @@ reasons! {
     NotSupported,
     /// An older stream has the path.
     PathConflict,
+    /// An older stream on shared ports has the SSRC.
+    SsrcConflict,
     /// The path is outside the namespace and not granted to it.
     PathNotGranted,
     /// An older pool has some of the numbers on some node.
@@ -54,6 +56,10 @@ reasons! {
     NamespaceNotAllowed,
     /// Numbers are leased.
     Leased,
+    /// It needs no number: its worker has one for all streams that are told apart by SSRC.
+    Shared,
+    /// Workers that may take it have no port for all.
+    NoSharedPort,
     /// No number is free.
     PoolExhausted,
     /// The one number that it must have is held, rests, or is somebody else's.

@@ -96,7 +96,7 @@ pub enum Source {
         /// By which protocols; never empty.
         protocols: Vec<PushProtocol>,
     },
-    /// RTP on leased ports.
+    /// RTP, on leased ports or on the one that a worker has for all.
     Rtp(RtpSource),
 }
 
@@ -120,6 +120,9 @@ pub struct RtpSource {
     pub rtcp: bool,
     /// This number, or the pair that begins with it, and no other. Even where there is a pair.
     pub port: Option<u16>,
+    /// No lease: the worker's one port, where streams are told apart by SSRC. Then there is an SSRC, it is enforced, and there is
+    /// neither RTCP pair nor port nor remote.
+    pub shared: bool,
     /// Whom to connect to; there for `TcpActive` only.
     pub remote: Option<Remote>,
 }

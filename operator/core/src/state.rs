@@ -31,6 +31,7 @@ pub use lease_state::LeaseState;
 pub use view::{ClaimView, NodeView, PoolPorts, StreamView, WorkerView};
 
 pub(crate) use holding::{After, unix};
+pub(crate) use indexes::shared_ssrc;
 
 /// Everything that is known.
 #[derive(Debug)]
@@ -61,6 +62,8 @@ pub struct State {
     pub(crate) sessions: BTreeMap<SessionId, NodeName>,
     pub(crate) claims: BTreeMap<StreamRef, Claim>,
     pub(crate) paths: BTreeMap<Path, PathEntry>,
+    /// By whom each SSRC of shared ports is declared, by age: the first one wins.
+    pub(crate) ssrcs: BTreeMap<u32, BTreeSet<(u64, Uid)>>,
     pub(crate) secrets: BTreeMap<ObjectName, Arc<[[u8; 32]]>>,
     pub(crate) secret_users: BTreeMap<ObjectName, BTreeSet<Uid>>,
     /// Streams that wait for a port, in the order of arrival.
@@ -209,6 +212,7 @@ impl State {
             sessions: BTreeMap::new(),
             claims: BTreeMap::new(),
             paths: BTreeMap::new(),
+            ssrcs: BTreeMap::new(),
             secrets: BTreeMap::new(),
             secret_users: BTreeMap::new(),
             queues: BTreeMap::new(),

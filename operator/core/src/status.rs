@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::ids::{NodeName, ObjectName, Path, PoolName, UnixTime, WorkerName};
+use crate::ids::{NodeName, ObjectName, Path, PoolName, Ports, UnixTime, WorkerName};
 use crate::reason::Reason;
 use crate::spec::RtpTransport;
 
@@ -24,8 +24,8 @@ pub struct StreamStatus {
     pub source: Option<SourceKind>,
     /// Who has it.
     pub assignment: Option<Assignment>,
-    /// Its lease.
-    pub ports: Option<LeasedPorts>,
+    /// Where its rtp media comes.
+    pub ports: Option<RtpPorts>,
     /// Where to publish and play.
     pub endpoints: Vec<Endpoint>,
     /// Who publishes.
@@ -128,17 +128,24 @@ pub struct Assignment {
     pub since: UnixTime,
 }
 
-/// A lease, as people read it.
+/// Where rtp media comes, as people read it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeasedPorts {
-    /// Where from.
-    pub pool: PoolName,
+pub struct RtpPorts {
+    /// Where they were leased from; absent: they are the worker's for all streams that are told apart by SSRC.
+    pub pool: Option<PoolName>,
     /// The RTP number.
     pub rtp: u16,
     /// The RTCP number of a pair.
     pub rtcp: Option<u16>,
     /// What is open on it.
     pub transport: RtpTransport,
+}
+
+impl RtpPorts {
+    /// The numbers that are this stream's alone, and their pool.
+    pub fn leased(&self) -> Option<(&PoolName, Ports)> {
+        self.pool.as_ref().map(|pool| (pool, Ports { rtp: self.rtp, rtcp: self.rtcp }))
+    }
 }
 
 /// Where to publish or play.

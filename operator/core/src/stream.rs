@@ -286,11 +286,16 @@ impl Stream {
         }
     }
 
-    /// The numbers that it needs.
+    /// The numbers that it needs of a pool, if it needs any.
     pub(crate) fn shape(&self) -> Option<Shape> {
-        let rtp = self.rtp()?;
+        let rtp = self.rtp().filter(|rtp| !rtp.shared)?;
         let any = if rtp.rtcp { Shape::Pair } else { Shape::Single };
         Some(rtp.fixed().map_or(any, Shape::Exact))
+    }
+
+    /// Whether it comes on the port that its worker has for all.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.rtp().is_some_and(|rtp| rtp.shared)
     }
 
     /// Whether we connect to its sender.

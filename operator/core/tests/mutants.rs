@@ -110,6 +110,13 @@ const MUTANTS: &[Mutant] = &[
         "lead.term = Term(seen.0.max(1));",
     ),
     mutant(
+        "ssrc-for-two",
+        "an SSRC of shared ports has one stream that a worker was told of",
+        "plan/release.rs",
+        "return Err(Reason::SsrcConflict);",
+        "",
+    ),
+    mutant(
         "odd-pairs",
         "a pair is an even number and the odd one above",
         "port_set.rs",

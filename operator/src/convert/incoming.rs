@@ -82,6 +82,7 @@ fn hello(it: wire::Hello) -> Result<Hello, Unsound> {
         health_port,
         admin_port: _,
         template,
+        rtp_shared_port,
     } = it;
     Ok(Hello {
         worker: WorkerName::from(some(worker, "hello.worker")?),
@@ -100,6 +101,10 @@ fn hello(it: wire::Hello) -> Result<Hello, Unsound> {
         http_port: port("hello.http_port", http_port)?,
         health_port: u16::try_from(health_port)
             .map_err(|_| Unsound::Port { field: "hello.health_port", value: health_port })?,
+        rtp_shared_port: match rtp_shared_port {
+            0 => None,
+            number => Some(port("hello.rtp_shared_port", number)?),
+        },
     })
 }
 

@@ -53,7 +53,8 @@ fn assign(it: &Assign) -> wire::Assign {
         it;
     let (protocols, rtp) = match source {
         AssignedSource::Push { protocols } => (protocols.iter().map(push_protocol).collect(), None),
-        AssignedSource::Rtp { source, ports } => (Vec::new(), Some(rtp(source, *ports))),
+        AssignedSource::Rtp { source, ports } => (Vec::new(), Some(rtp(source, Some(*ports)))),
+        AssignedSource::Shared { source } => (Vec::new(), Some(rtp(source, None))),
     };
     wire::Assign {
         stream: Some(self::stream(stream)),
@@ -146,9 +147,9 @@ fn access(tokens: &Tokens, allowed_cidrs: &[Arc<str>]) -> wire::Access {
     }
 }
 
-fn rtp(source: &RtpSource, ports: Ports) -> wire::RtpSource {
-    // Its numbers are in the lease.
-    let RtpSource { transport, ssrc, ssrc_policy, rtcp: _, port: _, remote } = source;
+fn rtp(source: &RtpSource, ports: Option<Ports>) -> wire::RtpSource {
+    // Its numbers are in the lease, if it has one.
+    let RtpSource { transport, ssrc, ssrc_policy, rtcp: _, port: _, shared, remote } = source;
     let transport = match transport {
         RtpTransport::Udp => wire::RtpTransport::Udp,
         RtpTransport::TcpPassive => wire::RtpTransport::TcpPassive,
@@ -162,11 +163,12 @@ fn rtp(source: &RtpSource, ports: Ports) -> wire::RtpSource {
         transport: transport.into(),
         ssrc: *ssrc,
         ssrc_policy: ssrc_policy.into(),
-        rtp_port: u32::from(ports.rtp),
-        rtcp_port: ports.rtcp.map(u32::from),
+        rtp_port: ports.map_or(0, |ports| u32::from(ports.rtp)),
+        rtcp_port: ports.and_then(|ports| ports.rtcp).map(u32::from),
         remote: remote
             .as_ref()
             .map(|Remote { host, port }| wire::Remote { host: host.to_string(), port: u32::from(*port) }),
+        shared: *shared,
     }
 }
 

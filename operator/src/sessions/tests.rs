@@ -60,6 +60,7 @@ fn hello() -> Body {
         node: "n".to_owned(),
         boot_id: "b".to_owned(),
         listener_ports: vec![1935],
+        rtp_shared_port: 0,
         rtmp_port: 1935,
         http_port: 8080,
         admin_port: 4711,

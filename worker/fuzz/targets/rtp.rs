@@ -8,9 +8,11 @@ use media::dropped::{Counters, Dropped};
 use media::frame::{Codec, Frame, Kind};
 use media::h26x::{self, Packager};
 use media::ps::{Demux, Output};
+use media::rtp::limits::DEFRAME_BYTES_MAX;
 use media::rtp::packet::Packet;
 use media::rtp::packetizer::Packetizer;
 use media::rtp::rfc4571::{self, Deframer};
+use media::rtp::shared::{Opened, Opening};
 use media::rtp::{Config, Event, Receiver, Rtcp, Source, SsrcPolicy, rtcp};
 
 /// Of all seeds.
@@ -68,8 +70,14 @@ pub(super) fn compound(data: &[u8]) {
 }
 
 /// Each byte that goes in comes out in one packet at most, what comes out is RTP or RTCP of version 2, and it doesn't matter how
-/// the bytes were cut. Framed again, the same comes out.
+/// the bytes were cut. Framed again, the same comes out. Nor does it matter to whose a connection to a shared port is.
 pub(super) fn framing(data: &[u8]) {
+    let opened = open([data.get(1..).unwrap_or_default()]);
+    assert_eq!(open(pieces(data)), opened);
+    if !opened.1.is_empty() {
+        let first = deframe(Some(SSRC), [&opened.1[..]]).0.into_iter().next();
+        assert!(first.is_some_and(|first| Packet::parse(&first).is_ok_and(|packet| packet.ssrc == SSRC)));
+    }
     for ssrc in [None, Some(SSRC)] {
         let whole = deframe(ssrc, [data.get(1..).unwrap_or_default()]);
         assert_eq!(deframe(ssrc, pieces(data)), whole);
@@ -79,6 +87,30 @@ pub(super) fn framing(data: &[u8]) {
             assert_eq!(deframe(Some(SSRC), [&again[..]]).0, whole.0);
         }
     }
+}
+
+/// What a connection to a shared port comes to, and what its stream gets of it.
+fn open<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Option<u32>, Vec<u8>) {
+    let (mut opening, mut handed) = (Some(Opening::default()), None);
+    for piece in pieces {
+        let Some(undecided) = &mut opening else {
+            handed.iter_mut().for_each(|(_, bytes): &mut (_, Vec<u8>)| bytes.extend_from_slice(piece));
+            continue;
+        };
+        match undecided.receive(piece, |ssrc| ssrc == SSRC) {
+            Opened::Undecided => assert!(undecided.held() <= DEFRAME_BYTES_MAX + piece.len()),
+            Opened::Stream { ssrc, bytes } => {
+                assert_eq!(ssrc, SSRC);
+                (opening, handed) = (None, Some((ssrc, bytes.to_vec())));
+            }
+            Opened::Unknown { ssrc } => {
+                assert_ne!(ssrc, SSRC);
+                return (Some(ssrc), Vec::new());
+            }
+            Opened::Noise => return (None, Vec::new()),
+        }
+    }
+    handed.map_or((None, Vec::new()), |(ssrc, bytes)| (Some(ssrc), bytes))
 }
 
 fn deframe<'a>(ssrc: Option<u32>, pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Bytes>, Counters) {

@@ -24,7 +24,7 @@ pub(crate) mod tests;
 
 pub use demux::{Demux, Output};
 pub use mux::{MapPlace, Muxer, Program, Unit};
-pub use unit::is_pack_header;
+pub use unit::{PACK_BYTES, is_pack_header};
 
 /// Times of an access unit in 90 kHz.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,6 +19,7 @@ mod reception;
 pub mod reorder;
 pub mod rfc4571;
 pub mod rtcp;
+pub mod shared;
 
 use std::net::SocketAddr;
 

@@ -8,7 +8,7 @@ use proto::control::v1 as wire;
 use tokio::sync::watch;
 use wire::report::Kind;
 
-use crate::assignment::{Assignment, RtpSource, StreamRef};
+use crate::assignment::{Assignment, RtpPorts, RtpTransport, StreamRef};
 use crate::convert;
 use crate::shard::{EndReason, PublisherInfo};
 
@@ -105,6 +105,18 @@ pub struct AfterClose {
     pub next: Option<Arc<Assignment>>,
 }
 
+impl Held {
+    /// Whether ports of a former epoch are being closed: it is taken when they are.
+    pub fn is_replacing(&self) -> bool {
+        matches!(self.phase, Phase::Replacing { .. })
+    }
+
+    /// Whether its ingress has ended by itself.
+    pub fn is_over(&self) -> bool {
+        self.edits.as_ref().is_some_and(watch::Sender::is_closed)
+    }
+}
+
 impl Streams {
     /// Notes an assignment and says what is to be done for it.
     pub fn assign(&mut self, assignment: Arc<Assignment>) -> Change {
@@ -118,7 +130,9 @@ impl Streams {
             return Change::Stale;
         }
         let same_ports = numbers(&held.assignment) == numbers(&assignment);
-        if new == old || (same_ports && assignment.rtp.is_none()) {
+        // What has no ports of its own goes on; not if it had some, which are being closed.
+        let goes_on = numbers(&assignment).is_none() && !held.is_replacing();
+        if new == old || (same_ports && goes_on) {
             if !same_ports {
                 // Numbers belong to an epoch; an operator that changes them within one has lost count.
                 return Change::Stale;
@@ -211,7 +225,7 @@ impl Streams {
                 self.held.remove(&stream.uid);
                 AfterClose { report: Some(self.remember(stream, ports, now)), next: None }
             }
-            // A former epoch of a pushed stream.
+            // A former epoch of a stream without ports of its own.
             _ => AfterClose { report: Some(self.remember(stream, Vec::new(), now)), next: None },
         }
     }
@@ -327,10 +341,13 @@ impl Streams {
     }
 }
 
-fn numbers(assignment: &Assignment) -> Option<(crate::assignment::RtpTransport, u16, Option<u16>)> {
-    let RtpSource { transport, ssrc: _, ssrc_policy: _, rtp_port, rtcp_port, remote: _ } =
-        assignment.rtp.as_ref()?;
-    Some((*transport, *rtp_port, *rtcp_port))
+/// What is open for a stream alone.
+fn numbers(assignment: &Assignment) -> Option<(RtpTransport, u16, Option<u16>)> {
+    let source = assignment.rtp.as_ref()?;
+    match source.ports {
+        RtpPorts::Leased { rtp, rtcp } => Some((source.transport, rtp, rtcp)),
+        RtpPorts::Shared => None,
+    }
 }
 
 fn assigned_message(held: &Held) -> Kind {

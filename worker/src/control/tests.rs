@@ -134,6 +134,7 @@ struct World {
     reports: mpsc::Sender<ShardReport>,
     findings: mpsc::Sender<Finding>,
     ports: BoundPorts,
+    routes: Routes,
     status: Arc<Status>,
     stop: watch::Sender<Ending>,
     ending: Arc<AtomicBool>,
@@ -168,9 +169,16 @@ fn with_control_that_reads<F: Future<Output = ()>>(proc: PathBuf, test: impl FnO
         let (findings, found) = mpsc::channel(4);
         let (stop, stopped) = watch::channel(Ending::No);
         let (ports, status) = (BoundPorts::default(), Arc::new(Status::default()));
+        let routes = Routes::default();
         let ending = Arc::new(AtomicBool::new(false));
-        let hello = wire::Hello { worker: "local".into(), boot_id: "b00t".into(), ..wire::Hello::default() };
+        let hello = wire::Hello {
+            worker: "local".into(),
+            boot_id: "b00t".into(),
+            rtp_shared_port: 10_000,
+            ..wire::Hello::default()
+        };
         let parts = Parts {
+            routes: routes.clone(),
             operators: vec![
                 operators::Operator::new(
                     &format!("http://{address}"),
@@ -200,6 +208,7 @@ fn with_control_that_reads<F: Future<Output = ()>>(proc: PathBuf, test: impl FnO
             reports,
             findings,
             ports,
+            routes,
             status,
             stop,
             ending,
@@ -258,6 +267,11 @@ fn assign(uid: &str, epoch: u64, rtp: Option<wire::RtpSource>) -> Command {
 fn udp(port: u16) -> Option<wire::RtpSource> {
     let transport = wire::RtpTransport::Udp.into();
     Some(wire::RtpSource { transport, rtp_port: port.into(), ..wire::RtpSource::default() })
+}
+
+fn shared(ssrc: u32) -> Option<wire::RtpSource> {
+    let transport = wire::RtpTransport::Udp.into();
+    Some(wire::RtpSource { transport, ssrc: Some(ssrc), shared: true, ..wire::RtpSource::default() })
 }
 
 fn revoke(uid: &str, epoch: u64) -> Command {
@@ -412,6 +426,54 @@ fn a_lease_is_bound_shown_and_closed_before_it_is_told() {
         let inventory = session.inventory().await;
         assert_eq!((inventory.bound.len(), inventory.closed.len()), (0, 1));
         assert_eq!(inventory.closed[0].ports, [u32::from(port)]);
+    });
+}
+
+#[test]
+fn a_stream_on_the_shared_port_binds_nothing_and_goes_on_at_a_new_epoch() {
+    with_control(async |world: World| {
+        let (mut session, ..) = world.session().await.greeted().await;
+        session.tell(1, assign("a", 1, shared(7))).await;
+        let (_, ingress) = world.assigned().await;
+        assert!(ingress.is_some() && world.routes.knows(Protocol::Udp, 7));
+        world.says(ShardReport::Assigned(own("a", 1))).await;
+        assert_eq!(session.report().await, assigned("a", 1, &[]));
+        assert_eq!(session.beat(1).await.digest, crate::listeners::digest(std::iter::empty()));
+
+        session.tell(1, assign("a", 2, shared(7))).await;
+        let (assignment, another) = world.assigned().await;
+        assert!(assignment.stream.epoch == 2 && another.is_none(), "its ingress goes on");
+        world.says(ShardReport::Closed(own("a", 1))).await;
+        assert_eq!(session.report().await, closed("a", 1, &[]));
+        world.says(ShardReport::Assigned(own("a", 2))).await;
+        assert_eq!(session.report().await, assigned("a", 2, &[]));
+
+        // One that has ended is made anew.
+        drop(ingress);
+        assert!(!world.routes.knows(Protocol::Udp, 7));
+        session.tell(1, assign("a", 2, shared(7))).await;
+        let (_, anew) = world.assigned().await;
+        assert!(anew.is_some() && world.routes.knows(Protocol::Udp, 7));
+    });
+}
+
+#[test]
+fn a_stream_that_goes_to_the_shared_port_is_taken_once_its_own_are_closed() {
+    with_control(async |world: World| {
+        let (mut session, ..) = world.session().await.greeted().await;
+        let (port, former) = world.leased(&mut session).await;
+        // The last of them is told again meanwhile.
+        for epoch in [2, 3, 3] {
+            session.tell(1, assign("a", epoch, shared(7))).await;
+            let (assignment, ingress) = world.assigned().await;
+            assert!(assignment.stream.epoch == epoch && ingress.is_none(), "epoch {epoch}");
+        }
+        assert!(!world.routes.knows(Protocol::Udp, 7));
+        drop(former);
+        world.says(ShardReport::Closed(own("a", 1))).await;
+        assert_eq!(session.report().await, closed("a", 1, &[port]));
+        let (assignment, ingress) = world.assigned().await;
+        assert!(assignment.stream.epoch == 3 && ingress.is_some() && world.routes.knows(Protocol::Udp, 7));
     });
 }
 

@@ -11,8 +11,9 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 use super::dial::{DialError, Dialer};
-use crate::assignment::Remote;
+use crate::assignment::{Remote, RtpSource};
 use crate::listeners::{Leased, Media, PortLease};
+use crate::routes::{Delivered, SharedLease};
 use crate::targets::Targets;
 
 /// A peer that is gone without a word is found out after a minute, though nobody else asks for its place.
@@ -35,6 +36,7 @@ enum Socket {
     Udp(Leased<UdpSocket>),
     Tcp(Leased<TcpListener>),
     Dial(Dialer),
+    Shared(SharedLease),
 }
 
 #[derive(Debug)]
@@ -58,6 +60,8 @@ pub enum Ready {
     Connection(ConnectionId),
     /// No connection could be accepted, for want of descriptors or memory.
     Failed(io::Error),
+    /// Something for this stream came to the port that many share.
+    Delivered(Delivered),
     /// The device was connected to.
     Dialled(TcpStream, SocketAddr),
     /// It was not. The next attempt is waited for.
@@ -96,6 +100,11 @@ impl Sockets {
                 Poll::Pending => {}
             },
             Socket::Dial(_) => {}
+            Socket::Shared(lease) => {
+                if let Poll::Ready(delivered) = lease.poll(context) {
+                    return Poll::Ready(Ready::Delivered(delivered));
+                }
+            }
         }
         for connection in &self.connections {
             if connection.socket.poll_read_ready(context).is_ready() {
@@ -108,7 +117,7 @@ impl Sockets {
                 poll_rtcp(listener.socket(), &mut self.rtcp_connections, context);
                 Poll::Pending
             }
-            Some(Socket::Dial(_)) | None => Poll::Pending,
+            Some(Socket::Dial(_) | Socket::Shared(_)) | None => Poll::Pending,
         }
     }
 
@@ -116,6 +125,21 @@ impl Sockets {
     pub fn datagram(&self, buffer: &mut [u8]) -> Option<(usize, SocketAddr)> {
         let Socket::Udp(socket) = &self.media else { return None };
         receive(socket.socket(), buffer)
+    }
+
+    /// What else came to the port that many share, if anything waits.
+    pub fn delivered(&mut self) -> Option<Delivered> {
+        match &mut self.media {
+            Socket::Shared(lease) => lease.take(),
+            Socket::Udp(_) | Socket::Tcp(_) | Socket::Dial(_) => None,
+        }
+    }
+
+    /// Follows an edit of the source, as far as that is not the lease's.
+    pub fn follow(&mut self, source: &RtpSource) {
+        if let Socket::Shared(lease) = &mut self.media {
+            lease.follow(source);
+        }
     }
 
     /// A datagram from the RTCP port, if one waits.
@@ -135,7 +159,7 @@ impl Sockets {
     pub fn send_rtcp(&self, bytes: &[u8], to: SocketAddr) {
         match &self.rtcp {
             Some(Socket::Udp(socket)) => drop(socket.socket().try_send_to(bytes, to)),
-            Some(Socket::Tcp(_) | Socket::Dial(_)) | None => self.send(bytes, to),
+            Some(Socket::Tcp(_) | Socket::Dial(_) | Socket::Shared(_)) | None => self.send(bytes, to),
         }
     }
 
@@ -188,7 +212,7 @@ impl Sockets {
     pub fn dialer(&mut self) -> Option<&mut Dialer> {
         match &mut self.media {
             Socket::Dial(dialer) => Some(dialer),
-            Socket::Udp(_) | Socket::Tcp(_) => None,
+            Socket::Udp(_) | Socket::Tcp(_) | Socket::Shared(_) => None,
         }
     }
 
@@ -202,6 +226,7 @@ impl Sockets {
 impl Socket {
     fn new(media: Media, targets: &Targets) -> io::Result<Socket> {
         Ok(match media {
+            Media::Shared(lease) => Socket::Shared(lease),
             Media::Reserved(leased) => Socket::Dial(Dialer::new(leased, targets.clone())),
             Media::Udp(leased) => Socket::Udp(leased.try_map(UdpSocket::from_std)?),
             Media::Tcp(leased) => Socket::Tcp(leased.try_map(TcpListener::from_std)?),

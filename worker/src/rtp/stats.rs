@@ -121,6 +121,18 @@ impl Line {
         self.panics += 1;
     }
 
+    /// The stream goes on at another epoch.
+    pub fn rename(&mut self, stream: &StreamRef) {
+        if self.stream != *stream {
+            let mut table = self.stats.lock();
+            if let Some(counters) = table.present.remove(&self.stream) {
+                table.present.insert(stream.clone(), counters);
+            }
+            drop(table);
+            self.stream = stream.clone();
+        }
+    }
+
     /// Shows what the present receiver has counted.
     pub fn show(&self, present: &Counters) {
         let sum = self.sum(present);
@@ -177,6 +189,9 @@ mod tests {
         line.turn(&counters);
         line.panicked();
         line.show(&counted(2, 0));
+        let later = StreamRef { epoch: 2, ..stream.clone() };
+        line.rename(&later);
+        assert_eq!(stats.present().keys().collect::<Vec<_>>(), [&later]);
         assert_eq!((stats.total().packets, stats.total().denied, stats.total().panics), (5, 1, 1));
         drop(line);
         assert!(stats.present().is_empty());

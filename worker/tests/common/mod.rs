@@ -77,6 +77,7 @@ impl Plane {
             rtmp,
             http,
             private,
+            shared: None,
             cage: cage.clone(),
             directory: directory.clone(),
             shards: shards.clone(),

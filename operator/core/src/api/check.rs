@@ -89,6 +89,11 @@ impl Findings {
                 "spec.publish.tokenSecretRef",
                 words::RTP_TOKEN,
             );
+            if spec.source.rtp.as_ref().is_some_and(|rtp| rtp.shared) {
+                self.must(spec.port_pool_ref.is_none(), "spec.portPoolRef", words::SHARED_POOL);
+                let never = spec.release_after_idle == Duration::default();
+                self.must(never, "spec.releaseAfterIdle", words::SHARED_RELEASE);
+            }
             let takeover = spec.publish.on_duplicate == OnDuplicate::Takeover;
             self.must(!takeover, "spec.publish.onDuplicate", words::RTP_TAKEOVER);
         } else {
@@ -152,7 +157,11 @@ impl Findings {
         let pair = rtcp.unwrap_or(*transport == RtpTransport::Udp);
         let fits = port.is_none_or(|port| port % 2 == 0 || !pair);
         self.must(fits, "spec.source.rtp.port", words::RTP_PORT_ODD);
-        self.works(!shared, "spec.source.rtp.shared", words::RTP_SHARED);
+        let enforced = *ssrc_policy == SsrcPolicy::Enforce;
+        self.must(!shared || enforced, "spec.source.rtp.ssrcPolicy", words::SHARED_SSRC);
+        self.must(!shared || port.is_none(), "spec.source.rtp.port", words::SHARED_PORT);
+        self.must(!shared || !active, "spec.source.rtp.transport", words::SHARED_ACTIVE);
+        self.must(!shared || *rtcp != Some(true), "spec.source.rtp.rtcp", words::SHARED_RTCP);
         let meant = *rtcp != Some(true) || *transport == RtpTransport::Udp;
         self.must(meant, "spec.source.rtp.rtcp", words::RTP_RTCP);
         match ssrc {

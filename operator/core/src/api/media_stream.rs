@@ -46,6 +46,8 @@ use super::{Duration, LocalSecretRef, MediaStreamStatus, access, duration, words
     validation = Rule::new("has(self.source.push) == has(oldSelf.source.push) && has(self.source.rtp) == has(oldSelf.source.rtp)").message(words::SOURCE_FIXED).field_path(".source"),
     validation = Rule::new("has(self.source.rtp) || !has(self.portPoolRef)").message(words::POOL_REF).field_path(".portPoolRef"),
     validation = Rule::new("has(self.source.rtp) || !has(self.releaseAfterIdle) || self.releaseAfterIdle.matches('^0+(ms|s|m|h)$')").message(words::RELEASE).field_path(".releaseAfterIdle"),
+    validation = Rule::new("!has(self.source.rtp) || !has(self.source.rtp.shared) || !self.source.rtp.shared || !has(self.portPoolRef)").message(words::SHARED_POOL).field_path(".portPoolRef"),
+    validation = Rule::new("!has(self.source.rtp) || !has(self.source.rtp.shared) || !self.source.rtp.shared || !has(self.releaseAfterIdle) || self.releaseAfterIdle.matches('^0+(ms|s|m|h)$')").message(words::SHARED_RELEASE).field_path(".releaseAfterIdle"),
     validation = Rule::new("!has(self.source.rtp) || !has(self.publish) || !has(self.publish.tokenSecretRef)").message(words::RTP_TOKEN).field_path(".publish.tokenSecretRef"),
     validation = Rule::new("!has(self.source.rtp) || !has(self.publish) || !has(self.publish.onDuplicate) || self.publish.onDuplicate != 'Takeover'").message(words::RTP_TAKEOVER).field_path(".publish.onDuplicate"),
 )]
@@ -62,7 +64,7 @@ pub struct MediaStreamSpec {
     /// Where the media comes from: exactly one of push and rtp. Its kind can't be changed later.
     pub source: Source,
 
-    /// The pool to lease ports from, for an rtp source. Without it: the pool whose spec.default is true.
+    /// The pool to lease ports from, for an rtp source that leases any. Without it: the pool whose spec.default is true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port_pool_ref: Option<PortPoolRef>,
 
@@ -106,7 +108,7 @@ pub struct Source {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub push: Option<PushSource>,
 
-    /// GB28181 media: a device sends MPEG-PS in RTP to ports that are leased for this stream alone.
+    /// GB28181 media: a device sends MPEG-PS in RTP to ports that are leased for this stream alone, or to one that streams share.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtp: Option<RtpSource>,
 
@@ -140,7 +142,7 @@ pub enum PushProtocol {
     Srt,
 }
 
-/// Media over RTP to leased ports.
+/// Media over RTP.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -148,7 +150,10 @@ pub enum PushProtocol {
     validation = Rule::new("!has(self.remote) || (has(self.transport) && self.transport == 'TCPActive')").message(words::RTP_REMOTE).field_path(".remote"),
     validation = Rule::new("!has(self.payload) || self.payload == 'PS'").message(words::RTP_PAYLOAD).field_path(".payload"),
     validation = Rule::new("!has(self.port) || self.port % 2 == 0 || (has(self.rtcp) ? !self.rtcp : has(self.transport) && self.transport != 'UDP')").message(words::RTP_PORT_ODD).field_path(".port"),
-    validation = Rule::new("!has(self.shared) || !self.shared").message(words::RTP_SHARED).field_path(".shared"),
+    validation = Rule::new("!has(self.shared) || !self.shared || !has(self.ssrcPolicy) || self.ssrcPolicy == 'Enforce'").message(words::SHARED_SSRC).field_path(".ssrcPolicy"),
+    validation = Rule::new("!has(self.shared) || !self.shared || !has(self.port)").message(words::SHARED_PORT).field_path(".port"),
+    validation = Rule::new("!has(self.shared) || !self.shared || !has(self.transport) || self.transport != 'TCPActive'").message(words::SHARED_ACTIVE).field_path(".transport"),
+    validation = Rule::new("!has(self.shared) || !self.shared || !has(self.rtcp) || !self.rtcp").message(words::SHARED_RTCP).field_path(".rtcp"),
     validation = Rule::new("!has(self.rtcp) || !self.rtcp || !has(self.transport) || self.transport == 'UDP'").message(words::RTP_RTCP).field_path(".rtcp"),
     validation = Rule::new("has(self.ssrc) || (has(self.ssrcPolicy) && self.ssrcPolicy == 'Learn')").message(words::SSRC_MISSING),
 )]
@@ -184,7 +189,9 @@ pub struct RtpSource {
     #[schemars(range(min = 1, max = 65535))]
     pub port: Option<u16>,
 
-    /// Does not work yet: no lease, but one port of the worker for all such streams, told apart by SSRC.
+    /// No lease and no PortPool: the device sends to the one port of TCP and UDP that a worker has for all such streams, its
+    /// --rtp-shared, and they are told apart by SSRC. For sites with few public ports. status.ports and status.endpoints say which
+    /// it is. Of two streams with one SSRC the older has it.
     #[serde(default)]
     pub shared: bool,
 

@@ -40,7 +40,7 @@ pub struct MediaStreamStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assignment: Option<Assignment>,
 
-    /// The leased ports, for an rtp source.
+    /// The ports of an rtp source: leased for it, or its worker's one for all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ports: Option<Ports>,
 
@@ -61,7 +61,7 @@ pub struct MediaStreamStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failover: Option<Failover>,
 
-    /// Accepted: its spec is in force. PortsAllocated: its ports are leased. Ready: it can be published to on a live worker.
+    /// Accepted: its spec is in force. PortsAllocated: its ports are leased, or need no lease. Ready: it can be published to on a live worker.
     /// Live: media flowed within publish.stallTimeout.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -106,12 +106,13 @@ pub struct Assignment {
     pub since: Option<Time>,
 }
 
-/// Leased ports.
+/// Ports of an rtp source.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Ports {
-    /// The PortPool they were leased from.
-    pub pool: String,
+    /// The PortPool they were leased from. Without it they are the worker's for all streams with spec.source.rtp.shared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
     /// Port for RTP.
     #[schemars(range(min = 1, max = 65535))]
     pub rtp: u16,
@@ -130,7 +131,7 @@ pub struct Endpoint {
     /// What it is for.
     #[serde(rename = "use")]
     pub use_: EndpointUse,
-    /// The protocol, as spec names it; RTP for leased ports.
+    /// The protocol, as spec names it; RTP for an rtp source.
     pub protocol: String,
     /// The URL.
     pub url: String,

@@ -9,7 +9,7 @@ pub(super) const PATH_DOTS: &str = "path must not have . or .. as a part: write 
 pub(super) const PATH_ENDING: &str =
     "path must not end in .flv, .m3u8, /whip or /whep, which URLs append to it: choose another key";
 pub(super) const PATH_FIXED: &str = "path can't be changed while viewers may be on it: delete this MediaStream and create it again, or create a second one with the new path";
-pub(super) const SOURCE_ONE: &str = "source must have exactly one of push and rtp: write push: {} for an encoder that comes to us, or rtp: for GB28181 media on leased ports";
+pub(super) const SOURCE_ONE: &str = "source must have exactly one of push and rtp: write push: {} for an encoder that comes to us, or rtp: for GB28181 media";
 pub(super) const SOURCE_PULL: &str = "pull does not work yet: use spec.source.push and let an encoder push here, for example ffmpeg -i URL -c copy -f flv rtmp://HOST/PATH";
 pub(super) const SOURCE_FIXED: &str =
     "source can't change its kind: delete this MediaStream and create it again with the other source";
@@ -25,7 +25,14 @@ pub(super) const REMOTE_PORT: &str = "port must be from 1 to 65535: write the on
 pub(super) const RTP_PAYLOAD: &str = "payload: only PS works yet; remove TS, ES or Auto and have the device send PS, as GB28181 does by default";
 pub(super) const RTP_PORT: &str = "port must be from 1 to 65535 and one of the pool's: write one of its spec.ranges, or remove it and read status.ports";
 pub(super) const RTP_PORT_ODD: &str = "port must be even where RTCP has the odd port above it: write the even one, or rtcp: false for a single port";
-pub(super) const RTP_SHARED: &str = "shared does not work yet: remove it; each stream leases its own port";
+pub(super) const SHARED_SSRC: &str = "ssrcPolicy must be Enforce with shared, where streams are told apart by their SSRC: remove Learn, and write the ssrc that the device is invited with";
+pub(super) const SHARED_PORT: &str = "port can't be chosen with shared, which leases none: remove one of the two; the worker's --rtp-shared says which port all share";
+pub(super) const SHARED_ACTIVE: &str = "transport TCPActive can't be shared, since we connect to the device and nobody has to be told apart: remove shared, or use TCPPassive or UDP";
+pub(super) const SHARED_RTCP: &str = "rtcp: true has no meaning with shared, where there is one port and no pair: remove it; RTCP that comes to that port is understood";
+pub(super) const SHARED_POOL: &str =
+    "portPoolRef has no use with source.rtp.shared, which leases no port: remove one of the two";
+pub(super) const SHARED_RELEASE: &str =
+    "releaseAfterIdle has no use with source.rtp.shared, which holds no port: remove it";
 pub(super) const RTP_RTCP: &str = "rtcp: true has no meaning over TCP, where RTCP comes in-band on the one port: remove it, or use transport UDP";
 pub(super) const SSRC: &str =
     "ssrc must be a string of 10 digits up to \"4294967295\", in quotes, such as \"0200000001\"";

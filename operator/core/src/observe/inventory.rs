@@ -279,6 +279,7 @@ impl State {
         let held = self.went_back || exceeds(objectless, sockets.len());
         for key in unknown.into_iter().cloned().collect::<Vec<_>>() {
             let ports = ports_of(&sockets[&key]);
+            let comes_shared = self.streams.get(&key.uid).is_some_and(Stream::is_shared);
             match self.streams.get(&key.uid) {
                 Some(stream) if self.goes_on_after_restore(stream, &key, name) => {
                     self.adopt(name, &key, ports, ClaimPhase::Adopted { held: false });
@@ -287,7 +288,7 @@ impl State {
                 Some(stream) if key.epoch <= stream.epoch => {
                     if let Some(left) = self.handover_left(stream, &key, name, now) {
                         self.adopt(name, &key, ports, ClaimPhase::Revoking(Reason::Drained));
-                        if ports.is_some() {
+                        if ports.is_some() || comes_shared {
                             self.timers.set(Timer::Handover(key.clone()), now.mono + left);
                         }
                     } else {

@@ -2,10 +2,10 @@
 
 use crate::claim::{Claim, ClaimPhase, Lease};
 use crate::event::Now;
-use crate::ids::{Epoch, Ports, StreamRef, Uid};
+use crate::ids::{Epoch, StreamRef, Uid};
 use crate::reason::Reason;
 use crate::state::{After, State};
-use crate::status::Assignment;
+use crate::status::{Assignment, RtpPorts};
 use crate::timers::Timer;
 
 impl State {
@@ -50,11 +50,10 @@ impl State {
         let Some(assignment) = stream.stored.assignment.clone() else { return };
         let Assignment { worker, pod_uid, node, addresses: _, since } = assignment;
         let key = StreamRef::new(uid.clone(), Epoch(stream.stored.epoch));
-        let lease = stream.stored.ports.as_ref().map(|ports| Lease {
-            pool: ports.pool.clone(),
-            ports: Ports { rtp: ports.rtp, rtcp: ports.rtcp },
-            transport: Some(ports.transport),
-            source: None,
+        let lease = stream.stored.ports.as_ref().and_then(|recorded| {
+            let (pool, ports) = recorded.leased()?;
+            let transport = Some(recorded.transport);
+            Some(Lease { pool: pool.clone(), ports, transport, source: None })
         });
         let path = stream.path().cloned().or_else(|| stream.stored.path.clone());
         let name = Some(stream.name.clone());
@@ -120,10 +119,10 @@ impl State {
         let key = StreamRef::new(uid.clone(), recorded);
         match self.claims.get(&key) {
             Some(claim) => {
-                let ports = stream.stored.ports.as_ref().map(|ports| (ports.rtp, ports.rtcp));
+                let recorded = stream.stored.ports.as_ref().and_then(RtpPorts::leased);
                 let same = claim.node == assignment.node
                     && claim.worker == assignment.worker
-                    && claim.ports().map(|ports| (ports.rtp, ports.rtcp)) == ports;
+                    && claim.ports() == recorded.map(|(_, ports)| ports);
                 if same && claim.phase == ClaimPhase::Reserved {
                     // A write of ours whose outcome was unknown has come late, and another would change nothing.
                     self.set_phase(&key, ClaimPhase::Written);

@@ -44,6 +44,7 @@ impl World {
             boot: BootId::from(boot),
             addresses: vec![format!("10.0.0.{number}").into()],
             listener_ports: Vec::new(),
+            rtp_shared_port: None,
             term: Term(0),
             epoch: Epoch(0),
             rtmp_port: 1935,

@@ -115,6 +115,7 @@ impl State {
         let (publish_tokens, play_tokens) = self.tokens_of(stream)?;
         let source = match (&spec.source, claim.ports()) {
             (Source::Push { protocols }, _) => AssignedSource::Push { protocols: protocols.clone() },
+            (Source::Rtp(source), None) if source.shared => AssignedSource::Shared { source: source.clone() },
             (Source::Rtp(source), Some(ports)) => AssignedSource::Rtp { source: source.clone(), ports },
             (Source::Rtp(_), None) => return None,
         };

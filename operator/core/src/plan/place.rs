@@ -9,6 +9,7 @@ use crate::node::Node;
 use crate::reason::Reason;
 use crate::spec::PoolSpec;
 use crate::state::State;
+use crate::status::RtpPorts;
 use crate::stream::{Blocked, Queue, Stream};
 
 /// Where a stream goes.
@@ -74,7 +75,7 @@ impl State {
     /// Whether any worker could take a stream, ports aside.
     pub(super) fn has_candidates(&self, uid: &Uid) -> bool {
         let stream = &self.streams[uid];
-        let pool = if stream.rtp().is_some() { self.pool_for(stream).ok() } else { None };
+        let pool = stream.shape().and_then(|_| self.pool_for(stream).ok());
         !self.candidates(stream, pool.as_ref()).is_empty()
     }
 
@@ -127,6 +128,7 @@ impl State {
             .iter()
             .filter(|(_, node)| self.may_take(node) && self.matches(node, &spec.node_selector))
             .filter(|(_, node)| pool.is_none_or(|pool| node.ledger.shelf(pool).is_some()))
+            .filter(|(_, node)| !stream.is_shared() || node.has_shared_port())
             .map(|(name, node)| {
                 let preferred = spec.preferred_node.as_ref() == Some(name);
                 let newest =
@@ -209,7 +211,7 @@ impl State {
             return own;
         }
         let former = stream.stored.ports.as_ref().filter(|_| stream.moving.is_some());
-        let former = former.map(|ports| Ports { rtp: ports.rtp, rtcp: ports.rtcp });
+        let former = former.and_then(RtpPorts::leased).map(|(_, ports)| ports);
         let former = former.filter(|ports| shape.takes(*ports));
         first(&|node| {
             former
@@ -223,6 +225,9 @@ impl State {
         let selector = stream.spec.as_ref().is_some_and(|spec| !spec.node_selector.is_empty());
         let is_coming = |node: &Node| node.worker.as_ref().is_some_and(|worker| worker.is_coming());
         let none_is_ready = !self.nodes.values().any(|node| self.may_take(node));
+        let selects =
+            |node: &Node| stream.spec.as_ref().is_some_and(|spec| self.matches(node, &spec.node_selector));
+        let some_match = self.nodes.values().any(|node| self.may_take(node) && selects(node));
         // What is told already stands until the stream is placed, which is a moment later.
         let told = matches!(stream.blocked, Some(Blocked::Worker { reason: Reason::NoWorker, .. }));
         let (reason, message) = match (selector, pool) {
@@ -230,6 +235,13 @@ impl State {
                 (Reason::AwaitingInventory, "a worker has come and is asked what its node holds".to_owned())
             }
             _ if none_is_ready => (Reason::NoWorker, "no worker is ready".to_owned()),
+            _ if stream.is_shared() && some_match => {
+                let message =
+                    "no ready worker that may take it has a port for shared rtp streams; start workers with \
+                               --rtp-shared, or remove spec.source.rtp.shared to have a port leased"
+                        .to_owned();
+                (Reason::NoSharedPort, message)
+            }
             (true, _) => {
                 (Reason::NoWorker, "no ready worker's node matches spec.placement.nodeSelector".to_owned())
             }

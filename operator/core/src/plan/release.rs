@@ -5,7 +5,7 @@ use crate::config::PathGrants;
 use crate::ids::Uid;
 use crate::reason::Reason;
 use crate::spec::RtpSource;
-use crate::state::State;
+use crate::state::{State, shared_ssrc};
 use crate::stream::Stream;
 
 impl State {
@@ -28,7 +28,7 @@ impl State {
         Ok(())
     }
 
-    /// Whether its spec is taken and the path is its own.
+    /// Whether its spec is taken, and the path is its own, and on shared ports the SSRC.
     pub(super) fn accept(&self, uid: &Uid, stream: &Stream) -> Result<(), Reason> {
         let Some(spec) = &stream.spec else {
             return Err(stream.refusal.as_ref().map_or(Reason::InvalidSpec, |refusal| refusal.reason));
@@ -38,6 +38,9 @@ impl State {
         }
         if self.winner(&spec.path).is_some_and(|winner| winner != uid) {
             return Err(Reason::PathConflict);
+        }
+        if shared_ssrc(spec).and_then(|ssrc| self.ssrc_winner(ssrc)).is_some_and(|winner| winner != uid) {
+            return Err(Reason::SsrcConflict);
         }
         Ok(())
     }
@@ -68,7 +71,8 @@ impl State {
         placed
             && match (stream.rtp(), &claim.lease) {
                 (None, None) => true,
-                (None, Some(_)) | (Some(_), None) => false,
+                (Some(rtp), None) => rtp.shared,
+                (None, Some(_)) => false,
                 (Some(rtp), Some(lease)) => {
                     // Whatever it asked for when it was leased: the numbers are what counts.
                     let same = |source: &RtpSource| RtpSource { port: rtp.port, ..source.clone() } == *rtp;

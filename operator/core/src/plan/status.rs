@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use crate::claim::{Claim, ClaimPhase};
 use crate::event::Now;
-use crate::ids::{NodeName, StreamRef, Uid, UnixTime};
+use crate::ids::{NodeName, Ports, StreamRef, Uid, UnixTime};
 use crate::node::{Liveness, Worker};
 use crate::reason::Reason;
 use crate::spec::{PlayProtocol, PushProtocol, RtpTransport, Source};
 use crate::state::{State, unix};
 use crate::status::{
-    Assignment, Condition, ConditionType, Conditions, Endpoint, LeasedPorts, Phase, SourceKind, StreamStatus,
+    Assignment, Condition, ConditionType, Conditions, Endpoint, Phase, RtpPorts, SourceKind, StreamStatus,
     Usage,
 };
 use crate::stream::{Blocked, Stream};
@@ -58,7 +58,7 @@ impl State {
             path: stream.path().cloned(),
             source: stream.spec.as_ref().map(|spec| source_kind(&spec.source)),
             assignment: claim.map(|claim| assignment(claim, worker.map(|_| addresses), &stream.stored)),
-            ports: claim.and_then(|claim| leased(stream, claim)),
+            ports: claim.and_then(|claim| rtp_ports(stream, claim, worker)),
             endpoints: endpoints(stream, claim, worker, addresses, ready.0),
             publisher: stream.publisher.clone().filter(|_| claim.is_some()),
             failovers: stream.failovers,
@@ -72,7 +72,8 @@ impl State {
         };
         say(ConditionType::Accepted, self.accepted(uid, stream));
         if stream.rtp().is_some() {
-            say(ConditionType::PortsAllocated, ports_allocated(stream, wish, claim));
+            let ports = status.ports.as_ref().filter(|_| stream.is_shared());
+            say(ConditionType::PortsAllocated, ports_allocated(stream, wish, claim, ports));
         }
         say(ConditionType::Ready, ready);
         say(ConditionType::Live, live);
@@ -117,6 +118,17 @@ impl State {
                      Give it another spec.path, or delete the other"
                 );
                 (false, Reason::PathConflict, message)
+            }
+            Err(Reason::SsrcConflict) => {
+                let ssrc = stream.rtp().and_then(|rtp| rtp.ssrc).unwrap_or_default();
+                let winner = self.ssrc_winner(ssrc).and_then(|uid| self.streams.get(uid));
+                let winner =
+                    winner.map_or_else(|| "another stream".to_owned(), |winner| winner.name.to_string());
+                let message = format!(
+                    "on shared ports the SSRC {ssrc:010} belongs to the older stream {winner}; this one takes over when it is \
+                     free. Invite its device with another spec.source.rtp.ssrc, or remove spec.source.rtp.shared"
+                );
+                (false, Reason::SsrcConflict, message)
             }
             Err(Reason::PathNotGranted) => {
                 let message = format!(
@@ -225,13 +237,23 @@ fn blocked(stream: &Stream) -> Verdict {
     }
 }
 
-fn ports_allocated(stream: &Stream, wish: Result<(), Reason>, claim: Option<&Claim>) -> Verdict {
+fn ports_allocated(
+    stream: &Stream,
+    wish: Result<(), Reason>,
+    claim: Option<&Claim>,
+    shared: Option<&RtpPorts>,
+) -> Verdict {
     if let Some(lease) = claim.and_then(|claim| claim.lease.as_ref()) {
         return (true, Reason::Leased, format!("{} of the PortPool {}", lease.ports, lease.pool));
     }
-    match wish {
-        Ok(()) => blocked(stream),
-        Err(reason) => (false, reason, unwanted(stream, reason)),
+    match (wish, shared) {
+        (Err(reason), _) => (false, reason, unwanted(stream, reason)),
+        (Ok(()), Some(RtpPorts { rtp, .. })) => (
+            true,
+            Reason::Shared,
+            format!("{rtp}, the worker's port for all streams that are told apart by SSRC"),
+        ),
+        (Ok(()), None) => blocked(stream),
     }
 }
 
@@ -299,10 +321,22 @@ fn assignment(claim: &Claim, addresses: Option<&[Arc<str>]>, stored: &StreamStat
     }
 }
 
-fn leased(stream: &Stream, claim: &Claim) -> Option<LeasedPorts> {
-    let lease = claim.lease.as_ref()?;
-    let transport = lease.transport.or(stream.rtp().map(|rtp| rtp.transport))?;
-    Some(LeasedPorts { pool: lease.pool.clone(), rtp: lease.ports.rtp, rtcp: lease.ports.rtcp, transport })
+fn rtp_ports(stream: &Stream, claim: &Claim, worker: Option<&Worker>) -> Option<RtpPorts> {
+    if let Some(lease) = &claim.lease {
+        let transport = lease.transport.or(stream.rtp().map(|rtp| rtp.transport))?;
+        let Ports { rtp, rtcp } = lease.ports;
+        return Some(RtpPorts { pool: Some(lease.pool.clone()), rtp, rtcp, transport });
+    }
+    let transport = stream.rtp().filter(|rtp| rtp.shared)?.transport;
+    match worker {
+        Some(worker) => Some(RtpPorts { pool: None, rtp: worker.rtp_shared_port?, rtcp: None, transport }),
+        // Its worker was not heard by this leader: the record stands.
+        None => stream
+            .stored
+            .ports
+            .clone()
+            .filter(|ports| ports.pool.is_none() && stream.stored.epoch == claim.stream.epoch.0),
+    }
 }
 
 /// Where to publish and play: shown while it can be done.
@@ -345,8 +379,10 @@ fn endpoints(
                 // Nobody comes to us.
                 RtpTransport::TcpActive => None,
             };
-            if let (Some(scheme), Some(ports)) = (scheme, claim.ports()) {
-                add(Usage::Publish, "RTP", &|host| format!("{scheme}://{host}:{}", ports.rtp));
+            let number =
+                if source.shared { worker.rtp_shared_port } else { claim.ports().map(|ports| ports.rtp) };
+            if let (Some(scheme), Some(number)) = (scheme, number) {
+                add(Usage::Publish, "RTP", &|host| format!("{scheme}://{host}:{number}"));
             }
         }
     }

@@ -6,7 +6,7 @@ use crate::event::Now;
 use crate::ids::{Epoch, NodeName, ObjectName, Path, SessionId, StreamRef, Uid, UnixTime};
 use crate::node::{Liveness, Node, Worker};
 use crate::reason::Reason;
-use crate::spec::StreamSpec;
+use crate::spec::{Source, StreamSpec};
 use crate::state::{State, unix};
 use crate::status::ConditionType;
 use crate::stream::{Blocked, Stream};
@@ -31,6 +31,14 @@ impl State {
                 // An older one that comes later is heard by the one that had the path.
                 self.mark(&winner);
             }
+            if let Some(ssrc) = shared_ssrc(spec) {
+                let declared = self.ssrcs.entry(ssrc).or_default();
+                let winner = declared.first().cloned();
+                declared.insert((created_unix_ms, uid.clone()));
+                if let Some((_, winner)) = winner {
+                    self.mark(&winner);
+                }
+            }
         }
         for secret in secrets(namespace, spec) {
             self.secret_users.entry(secret).or_default().insert(uid.clone());
@@ -47,6 +55,7 @@ impl State {
         }
         self.dirty.paths.insert(spec.path.clone());
         self.forget_path(&spec.path);
+        self.undeclare_ssrc(uid, created_unix_ms, spec);
         for secret in secrets(namespace, spec) {
             if let Some(users) = self.secret_users.get_mut(&secret) {
                 users.remove(uid);
@@ -54,6 +63,16 @@ impl State {
                     self.secret_users.remove(&secret);
                 }
             }
+        }
+    }
+
+    fn undeclare_ssrc(&mut self, uid: &Uid, created_unix_ms: u64, spec: &StreamSpec) {
+        let Some(ssrc) = shared_ssrc(spec) else { return };
+        let Some(declared) = self.ssrcs.get_mut(&ssrc) else { return };
+        declared.remove(&(created_unix_ms, uid.clone()));
+        match declared.first().cloned() {
+            Some((_, winner)) => self.mark(&winner),
+            None => drop(self.ssrcs.remove(&ssrc)),
         }
     }
 
@@ -67,6 +86,11 @@ impl State {
     /// The stream that `path` belongs to.
     pub(crate) fn winner(&self, path: &Path) -> Option<&Uid> {
         self.paths.get(path)?.declared.first().map(|(_, uid)| uid)
+    }
+
+    /// The stream that `ssrc` belongs to on the shared ports of all workers: it may move to any of them.
+    pub(crate) fn ssrc_winner(&self, ssrc: u32) -> Option<&Uid> {
+        self.ssrcs.get(&ssrc)?.first().map(|(_, uid)| uid)
     }
 
     /// Puts a stream where what it waits for will find it, and takes it from where it was.
@@ -165,6 +189,14 @@ impl State {
     /// What a stream's claims are named by.
     pub(crate) fn stream_name(&self, uid: &Uid) -> Option<ObjectName> {
         self.streams.get(uid).map(|stream| stream.name.clone())
+    }
+}
+
+/// The SSRC by which a stream is told from others on shared ports, if that is where it comes.
+pub(crate) fn shared_ssrc(spec: &StreamSpec) -> Option<u32> {
+    match &spec.source {
+        Source::Rtp(rtp) if rtp.shared => rtp.ssrc,
+        Source::Rtp(_) | Source::Push { .. } => None,
     }
 }
 

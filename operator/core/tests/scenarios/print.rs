@@ -44,6 +44,9 @@ fn command(command: &Command, names: &Names) -> String {
             let source = match &assign.source {
                 AssignedSource::Push { .. } => "push".to_owned(),
                 AssignedSource::Rtp { source, ports } => format!("{:?} {ports}", source.transport),
+                AssignedSource::Shared { source } => {
+                    format!("{:?} shared ssrc={}", source.transport, source.ssrc.unwrap_or_default())
+                }
             };
             let tokens = match &assign.publish_tokens {
                 Tokens::Open => String::new(),

@@ -91,6 +91,7 @@ fn step(world: &mut World, line: &str) {
             step.number("term"),
             step.number("epoch"),
             step.text("template").unwrap_or_default(),
+            step.port("shared"),
         ),
         ["worker", name, "dies"] => world.kill_worker(name),
         ["worker", name, "restarts"] => world.restart_worker(name),
@@ -104,7 +105,7 @@ fn step(world: &mut World, line: &str) {
         ["worker", name, "forgets", stream] => world.forget(name, stream),
         ["worker", name, "hushes", stream] => world.hush(name, stream),
         ["worker", name, "binds", stream] => {
-            let port = step.number("port").map(|port| u16::try_from(port).expect("a port has 16 bits"));
+            let port = step.port("port");
             world.bind_stray(name, stream, step.number("epoch").unwrap_or(1), port);
         }
         ["worker", name, "leaks", port] => world.leak(name, port.parse().expect("a port is a number")),
@@ -157,6 +158,10 @@ impl<'a> Step<'a> {
         self.text(key).map(|text| text.parse().unwrap_or_else(|_| panic!("{key} is a number")))
     }
 
+    fn port(&self, key: &str) -> Option<u16> {
+        self.number(key).map(|port| u16::try_from(port).expect("a port has 16 bits"))
+    }
+
     fn names(&self, key: &str) -> Vec<&'a str> {
         self.text(key).map(|text| text.split(',').collect()).unwrap_or_default()
     }
@@ -183,10 +188,19 @@ impl<'a> Step<'a> {
         let rtp = |transport, rtcp| {
             let ssrc = self.number("ssrc").map(|ssrc| u32::try_from(ssrc).expect("an SSRC has 32 bits"));
             let ssrc_policy = if ssrc.is_some() { SsrcPolicy::Enforce } else { SsrcPolicy::Learn };
-            let port = self.number("port").map(|port| u16::try_from(port).expect("a port has 16 bits"));
+            let port = self.port("port");
+            let shared = self.text("shared") == Some("yes");
             let active = transport == RtpTransport::TcpActive;
             let remote = active.then(|| Remote { host: "192.0.2.7".into(), port: 15060 });
-            Source::Rtp(RtpSource { transport, ssrc, ssrc_policy, rtcp, port, remote })
+            Source::Rtp(RtpSource {
+                transport,
+                ssrc,
+                ssrc_policy,
+                rtcp: rtcp && !shared,
+                port,
+                shared,
+                remote,
+            })
         };
         let source = match kind {
             "push" => Source::Push { protocols: vec![PushProtocol::Rtmp] },

@@ -49,6 +49,7 @@ struct Worker {
     directory: Option<KnownDirectory>,
     mute: bool,
     draining: bool,
+    shared_port: Option<u16>,
     inbox: VecDeque<(Term, u64, Command)>,
 }
 
@@ -430,10 +431,11 @@ impl World {
         term: Option<u64>,
         epoch: Option<u64>,
         template: &str,
+        shared_port: Option<u16>,
     ) {
         let (term, epoch) = (Term(term.unwrap_or(0)), Epoch(epoch.unwrap_or(0)));
         let (node, template) = (node.to_owned(), template.to_owned());
-        let worker = Worker { node, boot: 1, term, epoch, template, ..Worker::default() };
+        let worker = Worker { node, boot: 1, term, epoch, template, shared_port, ..Worker::default() };
         self.workers.insert(name.to_owned(), worker);
         self.connect(name);
     }
@@ -451,12 +453,13 @@ impl World {
             pod_uid: format!("pod-{name}").into(),
             boot: format!("{name}-{}", worker.boot).into(),
             addresses: vec!["192.0.2.1".into()],
-            listener_ports: vec![1935, 8080],
+            listener_ports: [1935, 8080].into_iter().chain(worker.shared_port).collect(),
             term: worker.term,
             epoch: worker.epoch,
             rtmp_port: 1935,
             http_port: 8080,
             health_port: 9181,
+            rtp_shared_port: worker.shared_port,
             template: worker.template.as_str().into(),
         };
         self.event(Event::Hello { session, hello });
@@ -473,8 +476,13 @@ impl World {
     pub(crate) fn kill_worker(&mut self, name: &str) {
         self.disconnect(name);
         let worker = self.workers.get_mut(name).expect("the worker is there");
-        *worker =
-            Worker { node: worker.node.clone(), boot: worker.boot, term: worker.term, ..Worker::default() };
+        *worker = Worker {
+            node: worker.node.clone(),
+            boot: worker.boot,
+            term: worker.term,
+            shared_port: worker.shared_port,
+            ..Worker::default()
+        };
     }
 
     pub(crate) fn restart_worker(&mut self, name: &str) {
@@ -642,7 +650,7 @@ impl World {
                 }
                 Command::Assign(assign) => {
                     let ports = match assign.source {
-                        AssignedSource::Push { .. } => None,
+                        AssignedSource::Push { .. } | AssignedSource::Shared { .. } => None,
                         AssignedSource::Rtp { source, ports } => {
                             if source.transport != RtpTransport::Udp {
                                 worker.tcp.insert(assign.stream.clone());

@@ -265,6 +265,10 @@ impl World {
 
     fn source(&mut self) -> operator_core::spec::Source {
         match self.rng.below(4) {
+            0 if self.rng.chance(40) => {
+                let transport = [RtpTransport::Udp, RtpTransport::TcpPassive][self.rng.below(2)];
+                objects::shared(transport, self.rng.below(4) as u32)
+            }
             0 => objects::push(),
             1 if self.rng.chance(30) => objects::rtp(RtpTransport::TcpActive, false),
             1 => objects::rtp(RtpTransport::TcpPassive, false),

@@ -8,7 +8,7 @@ use operator_core::event::{Report, WriteOutcome};
 use operator_core::ids::{Epoch, NodeName, Ports, Protocol, SessionId, StreamRef, Term, Uid};
 use operator_core::reason::Reason;
 use operator_core::spec::{PoolObject, Source};
-use operator_core::status::{PoolStatus, StreamStatus};
+use operator_core::status::{PoolStatus, RtpPorts, StreamStatus};
 use operator_core::{Action, Command};
 
 use crate::api::Write;
@@ -165,14 +165,15 @@ impl World {
                 "operator {replica} grants {stream} on {node} before an inventory of this term"
             ));
         }
-        let Some(ports) = &status.ports else { return };
-        let (rtp, rtcp) = (ports.rtp, ports.rtcp);
+        let Some((pool, Ports { rtp, rtcp })) = status.ports.as_ref().and_then(RtpPorts::leased) else {
+            return;
+        };
         if rtcp.is_some_and(|rtcp| rtp % 2 != 0 || rtcp != rtp + 1) {
             self.violate(format!("{stream}: {rtp} and {rtcp:?} are no pair"));
         }
         let seen = &self.replicas[replica].seen;
         let uid = &stream.uid;
-        if let Some((newest, last)) = seen.pools.get(&ports.pool).cloned() {
+        if let Some((newest, last)) = seen.pools.get(pool).cloned() {
             let has =
                 |pool: &PoolObject, port| pool.spec.as_ref().is_ok_and(|spec| spec.numbers.contains(port));
             // What is older than what is known counts only where the API went back, which a list must tell first.
@@ -183,10 +184,7 @@ impl World {
                 }
                 let had = has(&newest, port) || (self.truth.restored && has(&last, port));
                 if !had && !refused {
-                    self.violate(format!(
-                        "{stream} gets {port}, which {} does not have or reserves",
-                        ports.pool
-                    ));
+                    self.violate(format!("{stream} gets {port}, which {pool} does not have or reserves"));
                 }
                 self.judge_cooled(
                     replica,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use operator_core::config::{NodeMatch, PathGrants};
 use operator_core::ids::{NodeName, ObjectName, Protocol, StreamRef};
-use operator_core::spec::{PoolObject, PoolSpec, Source, StreamObject, StreamSpec};
+use operator_core::spec::{PoolObject, PoolSpec, RtpSource, Source, StreamObject, StreamSpec};
 use operator_core::status::{ConditionType, Phase};
 
 use crate::replica::recorded;
@@ -187,12 +187,24 @@ impl World {
         if rivals.map(age).min() != Some(age(object)) {
             return Some(Obstacle::Path);
         }
+        let shared = |spec: &StreamSpec| match &spec.source {
+            Source::Rtp(rtp) if rtp.shared => rtp.ssrc,
+            Source::Rtp(_) | Source::Push { .. } => None,
+        };
+        if shared(spec).is_some() {
+            let rivals = self.api.objects.streams.values().filter(|other| {
+                other.spec.as_ref().is_ok_and(|of| shared(of) == shared(spec) && self.grants(other, of))
+            });
+            if rivals.map(age).min() != Some(age(object)) {
+                return Some(Obstacle::Path);
+            }
+        }
         if spec.paused {
             return Some(Obstacle::Paused);
         }
         let fits = |node: &&NodeName| self.matches(node, &spec.node_selector);
         let nodes: Vec<&NodeName> = self.hosts.iter().map(|host| &host.name).filter(fits).collect();
-        let Source::Rtp(rtp) = &spec.source else {
+        let Source::Rtp(rtp @ RtpSource { shared: false, .. }) = &spec.source else {
             return nodes.is_empty().then_some(Obstacle::NothingFits);
         };
         if claims.iter().any(|claim| claim.stream.uid == object.uid && nodes.contains(&&claim.node)) {

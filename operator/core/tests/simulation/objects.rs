@@ -40,14 +40,28 @@ pub(crate) fn rtp(transport: RtpTransport, rtcp: bool) -> Source {
     let (ssrc, ssrc_policy) = (Some(200_000_001), SsrcPolicy::Enforce);
     let active = transport == RtpTransport::TcpActive;
     let remote = active.then(|| Remote { host: "192.0.2.7".into(), port: 15060 });
-    Source::Rtp(RtpSource { transport, ssrc, ssrc_policy, rtcp, port: None, remote })
+    Source::Rtp(RtpSource { transport, ssrc, ssrc_policy, rtcp, port: None, shared: false, remote })
+}
+
+/// The same on the worker's port for all, with an SSRC that others may have too.
+pub(crate) fn shared(transport: RtpTransport, ssrc: u32) -> Source {
+    let (ssrc, ssrc_policy) = (Some(ssrc), SsrcPolicy::Enforce);
+    Source::Rtp(RtpSource {
+        transport,
+        ssrc,
+        ssrc_policy,
+        rtcp: false,
+        port: None,
+        shared: true,
+        remote: None,
+    })
 }
 
 /// The same with these numbers and no others.
 pub(crate) fn fixed(source: Source, port: u16) -> Source {
     match source {
-        Source::Push { .. } => source,
-        Source::Rtp(rtp) => Source::Rtp(RtpSource { port: Some(port), ..rtp }),
+        Source::Rtp(rtp) if !rtp.shared => Source::Rtp(RtpSource { port: Some(port), ..rtp }),
+        Source::Push { .. } | Source::Rtp(_) => source,
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use operator_core::event::WriteOutcome;
 use operator_core::ids::{Epoch, NodeName, ObjectName, PoolName, SessionId, StreamRef, Term, Uid, WriteId};
 use operator_core::spec::PoolObject;
-use operator_core::status::StreamStatus;
+use operator_core::status::{RtpPorts, StreamStatus};
 use operator_core::{Config, Event, Now, State};
 
 use crate::world::Item;
@@ -142,7 +142,8 @@ impl Replica {
 /// What a status says about an assignment; nothing if it has none.
 pub(crate) fn recorded(uid: &Uid, status: &StreamStatus) -> Option<(StreamRef, Recorded)> {
     let assignment = status.assignment.as_ref()?;
-    let ports = status.ports.iter().flat_map(|ports| [Some(ports.rtp), ports.rtcp]).flatten().collect();
+    let leased = status.ports.as_ref().and_then(RtpPorts::leased);
+    let ports = leased.into_iter().flat_map(|(_, ports)| ports.numbers()).collect();
     let stream = StreamRef::new(uid.clone(), Epoch(status.epoch));
     Some((stream, (assignment.pod_uid.to_string(), assignment.node.to_string(), ports)))
 }

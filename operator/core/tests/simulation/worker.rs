@@ -152,6 +152,7 @@ impl Worker {
             rtmp_port: 1935,
             http_port: 8080,
             health_port: 9181,
+            rtp_shared_port: Some(LISTENERS[1]),
             template: "".into(),
         }
     }
@@ -283,7 +284,10 @@ impl Worker {
         let ports = assign.source.ports();
         let transport = match &assign.source {
             AssignedSource::Rtp { source, .. } if source.transport == RtpTransport::Udp => Protocol::Udp,
-            AssignedSource::Rtp { .. } | AssignedSource::Push { .. } => Protocol::Tcp,
+            // Only what is bound has one.
+            AssignedSource::Rtp { .. } | AssignedSource::Push { .. } | AssignedSource::Shared { .. } => {
+                Protocol::Tcp
+            }
         };
         if let Some(run) = self.running.get_mut(&stream.uid) {
             if run.epoch == stream.epoch {

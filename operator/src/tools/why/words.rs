@@ -32,6 +32,14 @@ pub(super) fn words(reason: Reason) -> Words {
                 "Or make this one again with another spec.path.",
             ],
         ),
+        Reason::SsrcConflict => (
+            "an older stream has its SSRC on the ports that streams share",
+            &[
+                "Delete the older stream: this one takes over at once.",
+                "Or invite its device with another SSRC, and write that into spec.source.rtp.ssrc.",
+                "Or remove spec.source.rtp.shared: on a port of its own it meets nobody.",
+            ],
+        ),
         Reason::PathNotGranted => (
             "its path {path} is outside of its namespace and not granted to it",
             &[
@@ -60,6 +68,14 @@ pub(super) fn words(reason: Reason) -> Words {
             ],
         ),
         Reason::Leased => ("its ports are leased", &[AGAIN]),
+        Reason::Shared => ("its worker {worker} has a port for all such streams", &[AGAIN]),
+        Reason::NoSharedPort => (
+            "no worker that may take it has a port for streams that are told apart by SSRC",
+            &[
+                "Start workers with one: --rtp-shared 0.0.0.0:10000 of penstock standalone and worker, worker.ports.rtpShared of the chart.",
+                "Or remove spec.source.rtp.shared: a PortPool leases it a port of its own.",
+            ],
+        ),
         Reason::PoolExhausted => (
             "no number of its PortPool {pool} is free",
             &[

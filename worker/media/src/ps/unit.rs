@@ -35,7 +35,8 @@ pub(super) struct Pes {
     pub(super) dts: Option<u64>,
 }
 
-const PACK_BYTES: usize = 14;
+/// Bytes of a pack header without stuffing.
+pub const PACK_BYTES: usize = 14;
 /// The lowest stream id of the system layer: MPEG_program_end_code.
 const SYSTEM_IDS: std::ops::RangeInclusive<u8> = 0xb9..=0xff;
 

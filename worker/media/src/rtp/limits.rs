@@ -43,6 +43,10 @@ pub const DEFRAME_SWEEP_BYTES: usize = 1024;
 /// Possible packets among them that are remembered until their end is seen.
 pub const DEFRAME_GUESSES_MAX: usize = 256;
 
+/// Bytes of a connection to a shared port that are looked through for the first pack of a known SSRC: four of the greatest pictures
+/// that a device sends, since one that begins in the middle of a picture has the next pack behind it.
+pub const OPENING_BYTES_MAX: usize = 4 << 20;
+
 /// Mean time between receiver reports (RFC 3550 §6.2).
 pub const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 

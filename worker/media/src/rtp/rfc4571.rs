@@ -89,6 +89,16 @@ impl Deframer {
         }
     }
 
+    /// Bytes that are held.
+    pub fn held(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// What was pushed behind the packets that were polled.
+    pub fn into_rest(self) -> Bytes {
+        self.buffer.freeze()
+    }
+
     fn step(&mut self) -> Step {
         let Some(&first) = self.buffer.first() else { return Step::Short };
         // `$` and a channel; as a length it would be 9216 bytes and more, which is told by what follows.

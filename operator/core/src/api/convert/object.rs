@@ -155,8 +155,9 @@ fn source(source: &api::Source) -> spec::Source {
             api::SsrcPolicy::Enforce => spec::SsrcPolicy::Enforce,
             api::SsrcPolicy::Learn => spec::SsrcPolicy::Learn,
         },
-        rtcp: rtp.rtcp.unwrap_or(transport == spec::RtpTransport::Udp),
+        rtcp: rtp.rtcp.unwrap_or(transport == spec::RtpTransport::Udp && !rtp.shared),
         port: rtp.port,
+        shared: rtp.shared,
         remote: rtp.remote.as_ref().map(|remote| {
             let api::RemoteAddress { host, port } = remote;
             spec::Remote { host: host.as_str().into(), port: *port }

@@ -92,7 +92,7 @@ pub(super) fn stream_status(status: &api::MediaStreamStatus) -> status::StreamSt
         path: status.path.as_deref().map(Path::from),
         source: status.source.as_deref().and_then(status::SourceKind::parse),
         assignment: status.assignment.as_ref().map(assignment),
-        ports: status.ports.as_ref().and_then(ports),
+        ports: status.ports.as_ref().map(ports),
         endpoints: status.endpoints.iter().filter_map(endpoint).collect(),
         publisher: status.publisher.as_ref().map(publisher),
         failovers: u32::try_from(status.failovers).unwrap_or_default(),
@@ -169,10 +169,10 @@ fn assignment(assignment: &api::Assignment) -> status::Assignment {
     }
 }
 
-fn api_ports(ports: &status::LeasedPorts) -> api::Ports {
-    let status::LeasedPorts { pool, rtp, rtcp, transport } = ports;
+fn api_ports(ports: &status::RtpPorts) -> api::Ports {
+    let status::RtpPorts { pool, rtp, rtcp, transport } = ports;
     api::Ports {
-        pool: pool.to_string(),
+        pool: pool.as_ref().map(ToString::to_string),
         rtp: *rtp,
         rtcp: *rtcp,
         transport: match transport {
@@ -183,14 +183,18 @@ fn api_ports(ports: &status::LeasedPorts) -> api::Ports {
     }
 }
 
-fn ports(ports: &api::Ports) -> Option<status::LeasedPorts> {
+fn ports(ports: &api::Ports) -> status::RtpPorts {
     let api::Ports { pool, rtp, rtcp, transport } = ports;
-    let transport = match transport {
-        api::RtpTransport::Udp => RtpTransport::Udp,
-        api::RtpTransport::TcpPassive => RtpTransport::TcpPassive,
-        api::RtpTransport::TcpActive => return None,
-    };
-    Some(status::LeasedPorts { pool: PoolName::from(pool.as_str()), rtp: *rtp, rtcp: *rtcp, transport })
+    status::RtpPorts {
+        pool: pool.as_deref().map(PoolName::from),
+        rtp: *rtp,
+        rtcp: *rtcp,
+        transport: match transport {
+            api::RtpTransport::Udp => RtpTransport::Udp,
+            api::RtpTransport::TcpPassive => RtpTransport::TcpPassive,
+            api::RtpTransport::TcpActive => RtpTransport::TcpActive,
+        },
+    }
 }
 
 fn api_endpoint(endpoint: &status::Endpoint) -> api::Endpoint {
@@ -330,4 +334,20 @@ fn strings(texts: &[Arc<str>]) -> Vec<String> {
 
 fn texts(texts: &[String]) -> Vec<Arc<str>> {
     texts.iter().map(|text| text.as_str().into()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_record_says_of_ports_is_read_by_the_next_leader() {
+        for transport in [RtpTransport::Udp, RtpTransport::TcpPassive, RtpTransport::TcpActive] {
+            for pool in [Some(PoolName::from("media")), None] {
+                let ports = status::RtpPorts { pool, rtp: 20_000, rtcp: None, transport };
+                let written = status::StreamStatus { ports: Some(ports.clone()), ..Default::default() };
+                assert_eq!(stream_status(&api_stream_status(&written)).ports, Some(ports));
+            }
+        }
+    }
 }
