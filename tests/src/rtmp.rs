@@ -112,6 +112,11 @@ impl Connection {
         self.flush()
     }
 
+    /// Sends bytes that are no RTMP.
+    pub fn send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.socket.write_all(bytes)
+    }
+
     /// Ends politely.
     pub fn stop(&mut self) -> io::Result<()> {
         self.client.stop();
