@@ -117,6 +117,12 @@ impl Connection {
         self.socket.write_all(bytes)
     }
 
+    /// Asks the server to pause a play.
+    pub fn pause(&mut self) -> io::Result<()> {
+        self.client.pause(true);
+        self.flush()
+    }
+
     /// Ends politely.
     pub fn stop(&mut self) -> io::Result<()> {
         self.client.stop();
