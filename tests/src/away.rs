@@ -28,7 +28,7 @@ impl Away {
     ///
     /// # Panics
     /// When there is none left, or the kernel refuses.
-    pub fn new() -> Away {
+    pub fn make() -> Away {
         let (number, lock) = (0..PLACES)
             .find_map(|number| {
                 let name = SocketAddr::from_abstract_name(format!("penstock-test-away-{number}")).ok()?;
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn who_is_cut_off_is_not_heard_to_leave() {
-        let away = Away::new();
+        let away = Away::make();
         let listener = TcpListener::bind((away.here(), 0)).unwrap();
         let to = listener.local_addr().unwrap();
         let mut there = away.go(|| TcpStream::connect(to)).unwrap();

@@ -10,7 +10,7 @@ use media::frame::{Codec, Frame, Kind};
 use tests::clips;
 use tests::eventually::{ensure, eventually};
 use tests::flv::TagKind;
-use tests::load::Source;
+use tests::load::{Source, publish_some};
 use tests::player::Viewer;
 use tests::ports::Block;
 use tests::ps_sender::{self, AudioChoice, Options, Transport, VideoChoice};
@@ -99,8 +99,8 @@ fn silent_cameras_garbage_and_a_viewer_that_never_reads_end_by_their_deadlines_a
 
     // Over RTMP: one that publishes and says nothing, one that falls silent, one that goes mad.
     let mut mute = Connection::publish(standalone.rtmp, "live/mute");
-    let mut stalled = publish_some(&standalone, "live/stalled");
-    let mut broken = publish_some(&standalone, "live/broken");
+    let mut stalled = publish_some(standalone.rtmp, "live/stalled", Duration::from_secs(1));
+    let mut broken = publish_some(standalone.rtmp, "live/broken", Duration::from_secs(1));
     broken.send_raw(&garbage(256 * 1024)).expect("some of it is taken");
 
     // Over RTP: one that falls silent, one that says nothing from the start, noise over TCP and over UDP.
@@ -146,20 +146,6 @@ fn silent_cameras_garbage_and_a_viewer_that_never_reads_end_by_their_deadlines_a
         assert!(viewer.media().video.len() > 30 * 30, "media flowed all the time");
     }
     assert!(source.runs());
-}
-
-/// Publishes a second of media, and no more.
-fn publish_some(standalone: &Standalone, path: &str) -> Connection {
-    let mut connection = Connection::publish(standalone.rtmp, path);
-    let mut stream = Synthetic::default();
-    for config in configs() {
-        connection.send(&config, 0).expect("it is taken");
-    }
-    while stream.due() < Duration::from_secs(1) {
-        let frame = stream.next_frame();
-        connection.send(&frame, frame.dts_ms as u32).expect("it is taken");
-    }
-    connection
 }
 
 /// A publisher at its own speed, whose clock begins anywhere.

@@ -180,7 +180,7 @@ fn stop_halfway(standalone: &Standalone, measured: &Measured, stop: &AtomicBool)
 
 /// Publishers and viewers elsewhere, of whom nothing is heard any more from one moment on; each of their paths must be free again.
 fn vanish(standalone: &Standalone, measured: &Measured) -> Away {
-    let away = Away::new();
+    let away = Away::make();
     let rtmp = SocketAddr::from((away.here(), standalone.rtmp.port()));
     let http = SocketAddr::from((away.here(), standalone.http.port()));
     let stop = AtomicBool::new(false);
