@@ -97,9 +97,26 @@ pub fn held(range: RangeInclusive<u16>) -> BTreeSet<Held> {
     held
 }
 
+/// Bytes of memory that datagrams take which the sockets of a local port have not read yet.
+pub fn unread_udp(port: u16) -> u64 {
+    let mut unread = 0;
+    for file in ["udp", "udp6"] {
+        let text = fs::read_to_string(format!("/proc/net/{file}")).unwrap_or_default();
+        for line in text.lines().skip(1) {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let (Some(local), Some(queues)) = (fields.get(1), fields.get(4)) else { continue };
+            let is_it =
+                local.rsplit_once(':').and_then(|(_, hex)| u16::from_str_radix(hex, 16).ok()) == Some(port);
+            let received = queues.split_once(':').and_then(|(_, hex)| u64::from_str_radix(hex, 16).ok());
+            unread += received.filter(|_| is_it).unwrap_or(0);
+        }
+    }
+    unread
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Held, cpu, descriptors, held, rss_bytes, runs};
+    use super::{Held, cpu, descriptors, held, rss_bytes, runs, unread_udp};
     use crate::ports::Block;
     use std::io::{BufRead as _, BufReader, Write as _};
     use std::net::{TcpListener, UdpSocket};
@@ -117,6 +134,17 @@ mod tests {
         assert!(cpu(std::process::id()).as_nanos() > 0);
         assert!(runs(std::process::id()));
         assert!(!runs(u32::MAX));
+    }
+
+    #[test]
+    fn datagrams_that_nobody_has_read_are_counted() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let to = socket.local_addr().unwrap();
+        assert_eq!(unread_udp(to.port()), 0);
+        UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[0; 1000], to).unwrap();
+        assert!(unread_udp(to.port()) >= 1000);
+        socket.recv(&mut [0; 1000]).unwrap();
+        assert_eq!(unread_udp(to.port()), 0);
     }
 
     /// Of a child, since other tests open and close files in this process meanwhile.

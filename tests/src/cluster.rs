@@ -320,14 +320,14 @@ fn wait<T>(
     })
 }
 
-/// Runs a command from a line of words, without a shell.
 /// A folder in the place of another.
 fn copy(from: &Path, to: &Path) -> Result<(), String> {
     run(&format!("rm -rf {}", to.display()))?;
     run(&format!("cp -a {} {}", from.display(), to.display())).map(drop)
 }
 
-fn run(line: &str) -> Result<String, String> {
+/// Runs a command from a line of words, without a shell.
+pub(crate) fn run(line: &str) -> Result<String, String> {
     let mut words = line.split_whitespace();
     let program = words.next().ok_or("an empty command")?;
     let program = find(program).ok_or_else(|| format!("{program} is not installed"))?;

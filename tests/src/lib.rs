@@ -1,5 +1,6 @@
 //! What the tests, the benchmarks and `cargo xtask` share: the product as a process, real clients, and eyes on both.
 
+pub mod away;
 pub mod cache;
 pub mod census;
 pub mod clips;
@@ -21,6 +22,7 @@ pub mod ps_sender;
 pub mod publisher;
 pub mod rtmp;
 pub mod running;
+pub mod soak;
 pub mod standalone;
 pub mod synthetic;
 pub mod tools;

@@ -65,6 +65,24 @@ impl Drop for Source {
     }
 }
 
+/// Publishes this much media at once and returns, with the publisher there and silent.
+///
+/// # Panics
+/// When it is not taken.
+#[track_caller]
+pub fn publish_some(to: SocketAddr, path: &str, media: Duration) -> Connection {
+    let mut connection = Connection::publish(to, path);
+    for config in configs() {
+        connection.send(&config, 0).expect("it is taken");
+    }
+    let mut stream = Synthetic::default();
+    while stream.due() < media {
+        let frame = stream.next_frame();
+        connection.send(&frame, frame.dts_ms as u32).expect("it is taken");
+    }
+    connection
+}
+
 /// Sends the synthetic stream at its own speed until it is stopped, or the server ends it.
 pub fn stream(mut connection: Connection, stopped: &AtomicBool) -> io::Result<()> {
     let mut stream = Synthetic::default();

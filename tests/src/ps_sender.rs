@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use media::ps::{MapPlace, Muxer, Program};
+use media::rtp::packet::Packet;
 use media::rtp::packetizer::Packetizer;
 use media::rtp::rtcp;
 
@@ -37,6 +38,7 @@ usage: cargo xtask ps-send CLIP HOST:PORT --tcp|--udp --ssrc N [OPTIONS]
   --map keys|never|after:N     program stream maps at each key frame, never, or from the N-th on
   --pes BYTES              cut PES packets of video so small; 0 states no length
   --payload BYTES          RTP payloads of at most so many bytes (default 1400)
+  --cut-heads              cut what stands before and at the head of each picture and sound into packets of a few bytes
   --noise BYTES            send so much noise first
   --bye                    end with an RTCP BYE
   --seed N                 of loss, order and noise (default 1)
@@ -81,6 +83,8 @@ pub struct Options {
     pub pes_bytes: Option<u16>,
     /// Payload of a packet at most.
     pub payload_bytes: usize,
+    /// The heads of packs are cut into packets of a few bytes, at other places each time.
+    pub cut_heads: bool,
     /// Bytes of noise before the first packet.
     pub noise: usize,
     /// An RTCP BYE ends it.
@@ -131,6 +135,7 @@ impl Options {
             map: MapPlace::Keys,
             pes_bytes: Some(65_000),
             payload_bytes: 1400,
+            cut_heads: false,
             noise: 0,
             bye: false,
             seed: 1,
@@ -155,6 +160,7 @@ impl Options {
                 "--udp" => transport = Some(Transport::Udp),
                 "--byte-wise" => options.byte_wise = true,
                 "--listen" => options.listen = true,
+                "--cut-heads" => options.cut_heads = true,
                 "--bye" => options.bye = true,
                 _ => {
                     let value = rest
@@ -284,10 +290,16 @@ pub fn packets(options: &Options, clip: &Clip) -> Vec<Bytes> {
     clip.units.iter().flat_map(|unit| mux.packets(options, unit, 0)).collect()
 }
 
+/// Pack header, system header, map and the first PES header are together shorter than this.
+const HEADS_BYTES: usize = 120;
+/// The largest piece that heads are cut into.
+const HEAD_PIECE_BYTES_MAX: usize = 13;
+
 /// Access units to PS packs, and these to RTP packets.
 struct Mux {
     muxer: Muxer,
     packetizer: Packetizer,
+    packs: usize,
 }
 
 impl Mux {
@@ -295,7 +307,7 @@ impl Mux {
         let program =
             Program { video: clip.video, audio: clip.audio, map: options.map, pes_bytes: options.pes_bytes };
         let packetizer = Packetizer::new(options.ssrc, 65_000, options.payload_bytes);
-        Mux { muxer: Muxer::new(program), packetizer }
+        Mux { muxer: Muxer::new(program), packetizer, packs: 0 }
     }
 
     fn packets(&mut self, options: &Options, unit: &Unit, base: i64) -> Vec<Bytes> {
@@ -307,7 +319,17 @@ impl Mux {
             bytes: &unit.bytes,
         });
         let timestamp = ((base + unit.dts) as u32).wrapping_add(options.clock_offset_rtp);
-        self.packetizer.packets(pack, timestamp).into_iter().map(|packet| packet.to_bytes()).collect()
+        let rest = if options.cut_heads { HEADS_BYTES.min(pack.len() - 1) } else { 0 };
+        let piece = 1 + self.packs % HEAD_PIECE_BYTES_MAX;
+        self.packs += 1;
+        let heads = pack[..rest].chunks(piece).flat_map(|piece| {
+            // The marker is the last packet's alone.
+            let cut = self.packetizer.packets(piece.to_vec(), timestamp);
+            cut.into_iter().map(|packet| Packet { marker: false, ..packet })
+        });
+        let mut packets: Vec<Packet> = heads.collect();
+        packets.extend(self.packetizer.packets(pack[rest..].to_vec(), timestamp));
+        packets.into_iter().map(|packet| packet.to_bytes()).collect()
     }
 }
 

@@ -112,6 +112,17 @@ impl Connection {
         self.flush()
     }
 
+    /// Sends bytes that are no RTMP.
+    pub fn send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.socket.write_all(bytes)
+    }
+
+    /// Asks the server to pause a play.
+    pub fn pause(&mut self) -> io::Result<()> {
+        self.client.pause(true);
+        self.flush()
+    }
+
     /// Ends politely.
     pub fn stop(&mut self) -> io::Result<()> {
         self.client.stop();

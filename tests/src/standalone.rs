@@ -33,7 +33,15 @@ pub struct Standalone {
     pub admin: SocketAddr,
     /// Where health is asked for.
     pub health: SocketAddr,
+    listens: Listens,
     _ports: Block,
+}
+
+/// From where publishers and players are served.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Listens {
+    Here,
+    Everywhere,
 }
 
 /// The release binary of the product.
@@ -61,6 +69,15 @@ impl Standalone {
 
     /// The same with further arguments.
     pub fn start_with(arguments: &[&str], files: &[(&str, &str)]) -> Standalone {
+        Standalone::start_on(Listens::Here, arguments, files)
+    }
+
+    /// Starts it so that publishers and players in other network namespaces reach it.
+    pub fn start_everywhere(files: &[(&str, &str)]) -> Standalone {
+        Standalone::start_on(Listens::Everywhere, &[], files)
+    }
+
+    fn start_on(listens: Listens, arguments: &[&str], files: &[(&str, &str)]) -> Standalone {
         let folder = Folder::new("standalone");
         let dir = folder.file("watched");
         fs::create_dir(&dir).expect("a new folder can be filled");
@@ -71,7 +88,7 @@ impl Standalone {
         let address = |nth: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, ports.first() + nth));
         let (rtmp, http, admin, health) = (address(0), address(1), address(2), address(3));
         let mut standalone =
-            Standalone { process: None, dir, folder, rtmp, http, admin, health, _ports: ports };
+            Standalone { process: None, dir, folder, rtmp, http, admin, health, listens, _ports: ports };
         standalone.run(arguments);
         standalone
     }
@@ -81,8 +98,13 @@ impl Standalone {
         assert!(self.process.is_none(), "it runs");
         let mut command = Command::new(binary());
         command.arg("standalone").arg(&self.dir);
+        let open = |address: SocketAddr| match self.listens {
+            Listens::Here => address,
+            Listens::Everywhere => (Ipv4Addr::UNSPECIFIED, address.port()).into(),
+        };
+        let (rtmp, http) = (open(self.rtmp), open(self.http));
         for (flag, address) in
-            [("--rtmp", self.rtmp), ("--http", self.http), ("--admin", self.admin), ("--health", self.health)]
+            [("--rtmp", rtmp), ("--http", http), ("--admin", self.admin), ("--health", self.health)]
         {
             command.args([flag, &address.to_string()]);
         }

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use bytes::{BufMut, Bytes, BytesMut};
 use media::frame::{Codec, Frame, Kind};
 
+use crate::nal::Media;
+
 /// Pictures a second.
 pub const PICTURES: u64 = 30;
 const GOP: u64 = 60;
@@ -81,6 +83,19 @@ impl Synthetic {
     fn sound_due(&self) -> Duration {
         Duration::from_nanos(self.sounds * 1024 * 1_000_000_000 / 44_100)
     }
+}
+
+/// Whether what came of a synthetic stream has neither a gap nor a step of its clock in it, wherever it begins and ends.
+pub fn gapless(media: &Media) -> Result<(), String> {
+    for (what, units, step) in [("picture", &media.video, 33..=34), ("sound", &media.audio, 23..=24)] {
+        for two in units.windows(2) {
+            let (before, next) = (two[0].dts_ms, two[1].dts_ms);
+            if !step.contains(&(next - before)) {
+                return Err(format!("the {what} behind {before} ms is at {next}"));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// How long ago the picture in these bytes was made; none where there is no mark in their first bytes.

@@ -10,6 +10,7 @@ use serde_json::Value;
 use tests::eventually::{ensure, eventually};
 use tests::ports::Block;
 use tests::ps_sender::{self, AudioChoice, Options, Transport, VideoChoice};
+use tests::soak::{Random, size};
 use tests::standalone::{SOON, Standalone, condition, over_rtp, pool};
 use tests::{census, clips};
 
@@ -112,21 +113,6 @@ enum End {
     Crash,
 }
 
-/// A plain generator, so that a run can be repeated by its seed.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % below
-    }
-}
-
-fn size(name: &str, default: u64) -> u64 {
-    let value = std::env::var(name);
-    value.map_or(default, |text| text.parse().unwrap_or_else(|e| panic!("{name}={text}: {e}")))
-}
-
 /// Streams over a pool of 20 pairs.
 struct Rounds {
     standalone: Standalone,
@@ -137,15 +123,13 @@ struct Rounds {
 
 impl Rounds {
     fn new() -> Rounds {
-        let seed = size("PENSTOCK_SEED", 1);
-        eprintln!("PENSTOCK_SEED={seed}");
         let ports = Block::take(40);
         let standalone = Standalone::start(&[("pool.yaml", &pool(&ports.range()))]);
         standalone.wait_pool("pool", "counted", SOON, |pool| pool["status"]["capacity"] == 40);
         let file = clips::h264_aac(2).file();
         let clip = ps_sender::read(&file, VideoChoice::Auto, AudioChoice::Auto);
         let clip = clip.expect("ffmpeg reads its own");
-        Rounds { standalone, ports, random: Random(seed), clip }
+        Rounds { standalone, ports, random: Random::from_environment(), clip }
     }
 
     /// Makes up to four streams, sends to most of them, and ends them all by one of `ends`.

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use media::ps::MapPlace;
 use tests::clips::{Clip, Pictures, Sound};
 use tests::eventually::{ensure, eventually};
 use tests::nal::{Media, Times, same_from_first_key};
@@ -158,5 +159,81 @@ fn noise_before_the_first_pack_and_a_late_map_are_borne() {
         drop(viewer);
         // The clip's end is of no interest.
         let _ = sender.join().expect("the sender does not panic");
+    }
+}
+
+/// Each packet of a head is one more cut, and over TCP each is framed by itself.
+#[test]
+fn heads_cut_at_any_byte_over_tcp_lose_nothing() {
+    let mut camera = Camera::new(Transport::Tcp, Pictures::H264);
+    camera.options.cut_heads = true;
+    camera.arrives();
+}
+
+#[test]
+fn heads_cut_at_any_byte_over_udp_lose_nothing() {
+    let mut camera = Camera::new(Transport::Udp, Pictures::H265);
+    camera.options.cut_heads = true;
+    camera.arrives();
+}
+
+#[test]
+fn pictures_of_a_mebibyte_over_tcp_lose_nothing() {
+    let mut camera = Camera::new(Transport::Tcp, Pictures::H264);
+    swell(&mut camera.clip);
+    camera.arrives();
+}
+
+/// 750 packets at once.
+#[test]
+fn pictures_of_a_mebibyte_over_udp_lose_nothing() {
+    let mut camera = Camera::new(Transport::Udp, Pictures::H264);
+    swell(&mut camera.clip);
+    camera.options.reorder = 5;
+    camera.arrives();
+}
+
+/// Makes each key picture 1 MiB, by one more slice.
+fn swell(clip: &mut ps_sender::Clip) {
+    const PICTURE_BYTES: usize = 1 << 20;
+    let keys = clip.units.iter_mut().filter(|unit| unit.key && Some(unit.codec) == clip.video);
+    for unit in keys {
+        unit.bytes.extend_from_slice(&[0, 0, 0, 1, 0x65]);
+        // A slice that does not begin at the first macroblock, so that it is no picture of its own.
+        unit.bytes.resize(PICTURE_BYTES, 0x55);
+    }
+}
+
+/// Leaves the pictures of six seconds.
+fn only_pictures(clip: &mut ps_sender::Clip) {
+    let video = clip.video;
+    clip.units.retain(|unit| Some(unit.codec) == video && unit.dts < 6 * 90_000);
+}
+
+#[test]
+fn a_track_that_the_map_announces_and_that_never_comes_is_waited_for_by_nobody() {
+    for transport in [Transport::Tcp, Transport::Udp] {
+        let mut camera = Camera::new(transport, Pictures::H264);
+        only_pictures(&mut camera.clip);
+        assert!(camera.clip.audio.is_some(), "the map has it");
+        let viewer = Viewer::waiting(camera.standalone.http, "/live/cam.flv");
+        let sender = camera.send();
+        let viewer = viewer.join().expect("it plays");
+        viewer.wait_pictures(1, Duration::from_secs(5));
+        sender.join().expect("the sender does not panic").expect("the clip is sent");
+        viewer.wait_whole(&Media::of_camera(&camera.clip), SOON);
+        let header = viewer.media().header.expect("pictures came behind a header");
+        assert!(header.video && !header.audio, "{header:?}");
+    }
+}
+
+#[test]
+fn a_map_that_comes_late_or_never_costs_no_picture() {
+    for map in [MapPlace::Never, MapPlace::KeysAfter(2)] {
+        let mut camera = Camera::new(Transport::Tcp, Pictures::H264);
+        camera.options.map = map;
+        only_pictures(&mut camera.clip);
+        camera.clip.audio = None;
+        camera.arrives();
     }
 }

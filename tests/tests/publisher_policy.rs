@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use media::rtmp::{ClientEvent, Role};
 use tests::clips::h264_aac;
-use tests::load::Source;
+use tests::load::{Source, publish_some};
 use tests::player::Viewer;
 use tests::publisher::{self, Times};
 use tests::rtmp::Connection;
 use tests::standalone::{SOON, Standalone, condition, pushed};
-use tests::synthetic::{Synthetic, configs};
 
 /// A publisher is "heard" for 2 s after its last byte.
 const HEARD: Duration = Duration::from_secs(2);
@@ -30,18 +29,9 @@ fn second_publisher(standalone: &Standalone) -> Result<Connection, String> {
     answer(&mut second).map(|()| second)
 }
 
-/// Publishes and sends `frames` frames, with no pause between them.
-fn publish_some(standalone: &Standalone, frames: usize) -> Connection {
-    let mut connection = Connection::publish(standalone.rtmp, "live/cam");
-    for config in configs() {
-        connection.send(&config, 0).expect("it is taken");
-    }
-    let mut stream = Synthetic::default();
-    for _ in 0..frames {
-        let frame = stream.next_frame();
-        connection.send(&frame, frame.dts_ms as u32).expect("it is taken");
-    }
-    connection
+/// Publishes a few pictures and falls silent.
+fn publish_a_little(standalone: &Standalone) -> Connection {
+    publish_some(standalone.rtmp, "live/cam", Duration::from_millis(400))
 }
 
 #[test]
@@ -60,7 +50,7 @@ fn reject_answers_bad_name_while_the_first_is_heard() {
 fn one_silent_for_two_seconds_is_taken_over_from() {
     let standalone = Standalone::start(&[("cam.yaml", &pushed("cam", "  publish: {stallTimeout: 60s}\n"))]);
     standalone.wait_ready("live/cam");
-    let mut first = publish_some(&standalone, 30);
+    let mut first = publish_a_little(&standalone);
     let begun = std::time::Instant::now();
     let second =
         tests::eventually::eventually("a newcomer to be taken", SOON, || second_publisher(&standalone));
@@ -74,7 +64,7 @@ fn takeover_ends_the_first() {
     let standalone =
         Standalone::start(&[("cam.yaml", &pushed("cam", "  publish: {onDuplicate: Takeover}\n"))]);
     standalone.wait_ready("live/cam");
-    let mut first = publish_some(&standalone, 30);
+    let mut first = publish_a_little(&standalone);
     let viewer = Viewer::open(standalone.http, "/live/cam.flv");
     viewer.wait_pictures(1, SOON);
     let _second = Source::start(standalone.rtmp, "live/cam");
@@ -128,7 +118,7 @@ fn a_silent_publisher_is_ended_at_its_stall_timeout_and_the_path_is_free() {
         &pushed("cam", "  publish: {stallTimeout: 3s, resumeWindow: 1s}\n"),
     )]);
     standalone.wait_ready("live/cam");
-    let mut silent = publish_some(&standalone, 30);
+    let mut silent = publish_a_little(&standalone);
     let viewer = Viewer::open(standalone.http, "/live/cam.flv");
     silent.wait_close(SOON).expect("it is ended");
     viewer.wait_end(SOON);

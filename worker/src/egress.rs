@@ -381,7 +381,7 @@ impl Egress {
                         Poll::Ready(Err(_)) => return Fate::Gone,
                     }
                 }
-                Err(_) => return Fate::Gone,
+                Err(error) => return lost(viewer, &error),
             }
         }
         // One that has just come, or is far behind, takes more turns: a long GOP for hundreds at once is seconds of copying.
@@ -560,7 +560,7 @@ impl Egress {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return Fate::Gone,
+                Err(error) => return lost(viewer, &error),
             }
         }
         // It talks a lot: the others first.
@@ -632,7 +632,7 @@ impl Egress {
         let mut gone = vec![];
         for (key, viewer) in viewers.iter_mut() {
             if viewer.blocked.is_some_and(|since| since + STUCK_MAX <= now) {
-                viewer.stream.counters().drop_one(DropReason::ViewerSlow);
+                say_stuck(viewer);
                 gone.push(key);
                 continue;
             }
@@ -689,6 +689,28 @@ impl Egress {
         self.count_viewers();
         // Last words first, then the end of the stream: a close alone may overtake them.
         let _ = socket2::SockRef::from(&viewer.socket).shutdown(std::net::Shutdown::Write);
+    }
+}
+
+/// What a socket's error means for its viewer. The kernel may be the first to find that nothing is taken (TCP_USER_TIMEOUT).
+fn lost(viewer: &Viewer, error: &io::Error) -> Fate {
+    // With what the network said meanwhile, where it said something.
+    if let io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable =
+        error.kind()
+    {
+        say_stuck(viewer);
+    }
+    Fate::Gone
+}
+
+/// A viewer is ended whose socket has taken nothing for [`STUCK_MAX`].
+fn say_stuck(viewer: &Viewer) {
+    viewer.stream.counters().drop_one(DropReason::ViewerSlow);
+    if viewer.stream.is_users() {
+        tracing::info!(
+            stream = %viewer.stream.assignment(), remote = %viewer.remote,
+            "viewer ended: it took nothing for {STUCK_MAX:?}"
+        );
     }
 }
 

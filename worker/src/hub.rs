@@ -189,7 +189,8 @@ impl HubStream {
         &self.cell.counters
     }
 
-    fn is_users(&self) -> bool {
+    /// False of a canary's: of it nothing is logged.
+    pub(crate) fn is_users(&self) -> bool {
         self.cell.whose == Whose::Users
     }
 

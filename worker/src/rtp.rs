@@ -428,7 +428,8 @@ impl RtpIngress<'_> {
                 Publishing::Goes
             }
             Event::Close { connection, reason } => {
-                tracing::info!(stream = %assigned, ?reason, "a connection of an rtp source is closed");
+                let remote = self.sockets.peer(connection).map(canonical);
+                tracing::info!(stream = %assigned, ?remote, ?reason, "a connection of an rtp source is closed");
                 match self.sockets.dialled() {
                     Some(_) => self.hang_up(Some(DialError::Silent)),
                     None => self.sockets.close(connection),

@@ -10,6 +10,15 @@ use bytes::Bytes;
 use media::rtp::rfc4571;
 
 use super::{Options, Transport};
+use crate::census;
+use crate::eventually::{ensure, within};
+use crate::soak::Random;
+
+/// What a receiver on this machine may have in its kernel's buffer. A burst beyond its size would be lost, which is no network's doing;
+/// and the smallest that a host gives, `net.core.rmem_default`, holds 90 packets.
+const UNREAD_BYTES_MAX: u64 = 100_000;
+/// Datagrams between two looks at it.
+const LOOK_EACH: u64 = 16;
 
 /// How long a connection may take, and a write that the receiver doesn't read.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -23,7 +32,7 @@ pub(super) struct Link {
     /// Packets that are sent late, by the place where they are.
     late: BinaryHeap<Reverse<(u64, u64, Bytes)>>,
     count: u64,
-    random: u64,
+    random: Random,
     pub(super) sent: u64,
     pub(super) lost: u64,
 }
@@ -77,7 +86,7 @@ impl Link {
             reorder: if faults { options.reorder as u64 } else { 0 },
             late: BinaryHeap::new(),
             count: 0,
-            random: options.seed,
+            random: Random::new(options.seed),
             sent: 0,
             lost: 0,
         }
@@ -85,11 +94,11 @@ impl Link {
 
     /// Sends a packet, at once or some places later.
     pub(super) fn send(&mut self, packet: Bytes) -> Result<(), String> {
-        if self.loss > 0.0 && (self.next() % 1_000_000) as f64 / 10_000.0 < self.loss {
+        if self.loss > 0.0 && self.random.next(1_000_000) as f64 / 10_000.0 < self.loss {
             self.lost += 1;
             return Ok(());
         }
-        let place = self.count + self.next() % (self.reorder + 1);
+        let place = self.count + self.random.next(self.reorder + 1);
         self.late.push(Reverse((place, self.count, packet)));
         // What comes later has a place behind this one's number.
         self.release(self.count)?;
@@ -118,15 +127,28 @@ impl Link {
             && *place <= up_to
             && let Some(Reverse((_, _, packet))) = self.late.pop()
         {
+            self.wait_read()?;
             self.write(&packet)?;
             self.sent += 1;
         }
         Ok(())
     }
 
+    /// Over UDP on this machine: waits until what was sent is read.
+    fn wait_read(&self) -> Result<(), String> {
+        let here = matches!(self.wire, Wire::Udp(_)) && self.to.ip().is_loopback();
+        if !here || !self.sent.is_multiple_of(LOOK_EACH) {
+            return Ok(());
+        }
+        within(PATIENCE, || {
+            let unread = census::unread_udp(self.to.port());
+            ensure(unread <= UNREAD_BYTES_MAX, || format!("{} does not read: {unread} bytes wait", self.to))
+        })
+    }
+
     /// Bytes that are no packet, ahead of the first.
     pub(super) fn noise(&mut self, count: usize) -> Result<(), String> {
-        let noise: Vec<u8> = (0..count).map(|_| self.next() as u8).collect();
+        let noise = self.random.bytes(count);
         for bytes in noise.chunks(1000) {
             let result = match &mut self.wire {
                 Wire::Tcp(stream) => stream.write_all(bytes),
@@ -161,12 +183,5 @@ impl Link {
             },
         };
         result.map_err(|e| format!("send to {}: {e}", self.to))
-    }
-
-    /// A linear congruential generator with Knuth's constants.
-    fn next(&mut self) -> u64 {
-        self.random =
-            self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        self.random >> 33
     }
 }

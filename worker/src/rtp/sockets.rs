@@ -198,6 +198,11 @@ impl Sockets {
         }
     }
 
+    /// Who is at the other end of a connection, while it is there.
+    pub fn peer(&self, id: ConnectionId) -> Option<SocketAddr> {
+        self.connections.iter().find(|connection| connection.id == id)?.socket.peer_addr().ok()
+    }
+
     /// Closes a connection.
     pub fn close(&mut self, id: ConnectionId) {
         self.connections.retain(|connection| connection.id != id);

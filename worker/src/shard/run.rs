@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use media::budget::Budget;
 use media::http;
+use socket2::TcpKeepalive;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet, LocalSet};
@@ -26,6 +27,10 @@ use crate::limits::{
 };
 use crate::pulse::{Pulse, Thread};
 use crate::shard::EndReason;
+
+/// With TCP_USER_TIMEOUT one unanswered question is enough, so a viewer that is gone is found out after [`STUCK_MAX`] and a third.
+const KEEPALIVE: TcpKeepalive =
+    TcpKeepalive::new().with_time(STUCK_MAX).with_interval(Duration::from_secs(STUCK_MAX.as_secs() / 3));
 
 /// What a shard is made with.
 #[derive(Debug)]
@@ -214,6 +219,8 @@ fn tokio_socket(socket: std::net::TcpStream, wants: &Wants) -> io::Result<TcpStr
             let options = socket2::SockRef::from(&socket);
             options.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
             options.set_tcp_user_timeout(Some(STUCK_MAX))?;
+            // One that is paused is sent nothing, and would be kept for ever if it vanished without a word.
+            options.set_tcp_keepalive(&KEEPALIVE)?;
         }
     }
     TcpStream::from_std(socket)

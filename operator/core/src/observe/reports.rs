@@ -118,7 +118,9 @@ impl State {
         {
             return;
         }
-        let owner = holder.map_or_else(|| error.to_string(), |holder| holder.describe());
+        // One that let go of it before the worker looked, a moment later.
+        let unseen = || format!("somebody who is not seen ({error})");
+        let owner = holder.map_or_else(unseen, |holder| holder.describe());
         if let Some((object, pool)) = self.stream_ref(&key).zip(self.pool_of(&key)) {
             let stream = self.streams.get(&key.uid);
             let is_fixed = stream.and_then(|stream| stream.rtp()).is_some_and(|rtp| rtp.port.is_some());

@@ -82,6 +82,55 @@ const SOAKS: &[Soak] = &[
         },
     },
     Soak {
+        name: "thieves",
+        about: "10 minutes in which others take and free a tenth of the pool while streams come and go; needs an idle machine",
+        needs: Needs::Clients,
+        kind: Kind::Release {
+            arguments: &["test", "--package", "tests", "--test", "failure_3_thieves"],
+            sizes: &[("PENSTOCK_SECONDS", "600"), ("PENSTOCK_BOUNDS", "1")],
+        },
+    },
+    Soak {
+        name: "f2",
+        about: "10 minutes of second publishers, peers that vanish without a word and peers that stop halfway; needs an idle machine",
+        needs: Needs::Clients,
+        kind: Kind::Release {
+            arguments: &["test", "--package", "tests", "--test", "failure_2_hostile_peers"],
+            sizes: &[("PENSTOCK_SECONDS", "600"), ("PENSTOCK_BOUNDS", "1")],
+        },
+    },
+    Soak {
+        name: "vanish",
+        about: "200 000 connections that vanish, at most 5 000 at once, beside viewers that lose nothing",
+        needs: Needs::Clients,
+        kind: Kind::Release {
+            arguments: &[
+                "test",
+                "--release",
+                "--package",
+                "tests",
+                "--test",
+                "failure_5_vanishing_connections",
+            ],
+            sizes: &[("PENSTOCK_CONNECTIONS", "200000"), ("PENSTOCK_BOUNDS", "1")],
+        },
+    },
+    Soak {
+        name: "churn",
+        about: "viewers of 20 streams that come and go 100 times, up to 500 of them, and 10 000 short streams; what of it stays in memory",
+        needs: Needs::Clients,
+        kind: Kind::Release {
+            arguments: &["test", "--release", "--package", "tests", "--test", "failure_5_memory_return"],
+            sizes: &[
+                ("PENSTOCK_ROUNDS", "100"),
+                ("PENSTOCK_STREAMS", "20"),
+                ("PENSTOCK_VIEWERS", "500"),
+                ("PENSTOCK_SHORT_STREAMS", "10000"),
+                ("PENSTOCK_BOUNDS", "1"),
+            ],
+        },
+    },
+    Soak {
         name: "failover",
         about: "20 runs of each fault on a cluster of three nodes with 100 streams",
         needs: Needs::Cluster,

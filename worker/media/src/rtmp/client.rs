@@ -157,6 +157,11 @@ impl Client {
         self.link.command(0, "deleteStream", 0.0, |body| _ = body.null().number(MESSAGE_STREAM.into()));
     }
 
+    /// Asks for a pause of a play, or for its end.
+    pub fn pause(&mut self, pause: bool) {
+        self.link.command(MESSAGE_STREAM, "pause", 0.0, |body| _ = body.null().boolean(pause).number(0.0));
+    }
+
     fn connect(&mut self) {
         let ClientConfig { host, app, chunk_size, .. } = &self.config;
         self.link.set_chunk_size(*chunk_size);
