@@ -13,6 +13,7 @@ use tests::failover::{Fault, put_right, worker_pid};
 use tests::installation::Installation;
 use tests::objects::streams;
 use tests::running::signal_pid;
+use tests::soak::{Random, size};
 
 const STARTED: Duration = Duration::from_secs(60);
 /// A node that is back, a cooldown, and two scans.
@@ -32,24 +33,9 @@ enum Round {
 const ROUNDS: [Round; 4] =
     [Round::Fault(Fault::Kill), Round::Fault(Fault::Stop), Round::Fault(Fault::Cut), Round::Delete];
 
-/// xorshift64 (Marsaglia 2003).
-struct Rng(u64);
-
-impl Rng {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % n as u64) as usize
-    }
-}
-
 #[test]
 fn rounds_of_kill_stop_partition_and_delete_leak_no_pair_and_starve_nobody() {
-    let number =
-        |name: &str, default| std::env::var(name).ok().and_then(|it| it.parse().ok()).unwrap_or(default);
-    let (rounds, seed) = (number("PENSTOCK_ROUNDS", 4), number("PENSTOCK_SEED", 1));
-    let mut rng = Rng(seed.max(1));
+    let (rounds, mut random) = (size("PENSTOCK_ROUNDS", 4u64), Random::from_environment());
     let cluster = Cluster::up(2).expect("root on Debian can run one");
     let installation = Installation::of(&cluster).expect("the chart installs");
     installation.settle(STARTED);
@@ -59,15 +45,20 @@ fn rounds_of_kill_stop_partition_and_delete_leak_no_pair_and_starve_nobody() {
     wait_quiet(&cluster, "the beginning");
     for round in 0..rounds {
         // The first ones are one of each.
-        let what = ROUNDS.get(round as usize).copied().unwrap_or_else(|| ROUNDS[rng.below(ROUNDS.len())]);
+        let what =
+            ROUNDS.get(round as usize).copied().unwrap_or_else(|| ROUNDS[pick(&mut random, ROUNDS.len())]);
         let nodes = cluster.nodes();
-        let node = &nodes[rng.below(nodes.len())];
-        eprintln!("round {round} of seed {seed}: {what:?} at {}", node.name());
-        let span = Duration::from_millis(200 + rng.below(5000) as u64);
-        suffer(&installation, &cluster, node, what, span, &mut rng)
+        let node = &nodes[pick(&mut random, nodes.len())];
+        eprintln!("round {round}: {what:?} at {}", node.name());
+        let span = Duration::from_millis(200 + random.next(5000));
+        suffer(&installation, &cluster, node, what, span, &mut random)
             .unwrap_or_else(|e| panic!("round {round}, {what:?}: {e}"));
         wait_quiet(&cluster, &format!("round {round}, {what:?} at {}", node.name()));
     }
+}
+
+fn pick(random: &mut Random, below: usize) -> usize {
+    random.next(below as u64) as usize
 }
 
 fn suffer(
@@ -76,12 +67,13 @@ fn suffer(
     node: &Node,
     what: Round,
     span: Duration,
-    rng: &mut Rng,
+    random: &mut Random,
 ) -> Result<(), String> {
     let fault = match what {
         Round::Fault(fault) => fault,
         Round::Delete => {
-            let chosen: BTreeSet<usize> = (0..1 + rng.below(CAMERAS)).map(|_| rng.below(CAMERAS)).collect();
+            let chosen: BTreeSet<usize> =
+                (0..1 + pick(random, CAMERAS)).map(|_| pick(random, CAMERAS)).collect();
             let chosen: Vec<usize> = chosen.into_iter().collect();
             let names: Vec<String> = chosen.iter().map(|number| format!("mst/camera-{number}")).collect();
             let mut words = vec!["delete", "--wait=false"];
