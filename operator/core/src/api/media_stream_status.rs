@@ -32,7 +32,7 @@ pub struct MediaStreamStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
 
-    /// The kind of the source: Push, RTP/UDP or RTP/TCPPassive.
+    /// The kind of the source: Push, RTP/UDP, RTP/TCPPassive or RTP/TCPActive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
 

@@ -92,7 +92,7 @@ pub(super) fn stream_status(status: &api::MediaStreamStatus) -> status::StreamSt
         path: status.path.as_deref().map(Path::from),
         source: status.source.as_deref().and_then(status::SourceKind::parse),
         assignment: status.assignment.as_ref().map(assignment),
-        ports: status.ports.as_ref().and_then(ports),
+        ports: status.ports.as_ref().map(ports),
         endpoints: status.endpoints.iter().filter_map(endpoint).collect(),
         publisher: status.publisher.as_ref().map(publisher),
         failovers: u32::try_from(status.failovers).unwrap_or_default(),
@@ -183,14 +183,14 @@ fn api_ports(ports: &status::LeasedPorts) -> api::Ports {
     }
 }
 
-fn ports(ports: &api::Ports) -> Option<status::LeasedPorts> {
+fn ports(ports: &api::Ports) -> status::LeasedPorts {
     let api::Ports { pool, rtp, rtcp, transport } = ports;
     let transport = match transport {
         api::RtpTransport::Udp => RtpTransport::Udp,
         api::RtpTransport::TcpPassive => RtpTransport::TcpPassive,
-        api::RtpTransport::TcpActive => return None,
+        api::RtpTransport::TcpActive => RtpTransport::TcpActive,
     };
-    Some(status::LeasedPorts { pool: PoolName::from(pool.as_str()), rtp: *rtp, rtcp: *rtcp, transport })
+    status::LeasedPorts { pool: PoolName::from(pool.as_str()), rtp: *rtp, rtcp: *rtcp, transport }
 }
 
 fn api_endpoint(endpoint: &status::Endpoint) -> api::Endpoint {
@@ -331,3 +331,6 @@ fn strings(texts: &[Arc<str>]) -> Vec<String> {
 fn texts(texts: &[String]) -> Vec<Arc<str>> {
     texts.iter().map(|text| text.as_str().into()).collect()
 }
+
+#[cfg(test)]
+mod tests;
