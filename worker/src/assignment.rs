@@ -51,12 +51,35 @@ pub struct RtpSource {
     pub ssrc: Option<u32>,
     /// What happens to packets of another SSRC.
     pub ssrc_policy: SsrcPolicy,
-    /// Leased port of the media.
-    pub rtp_port: u16,
-    /// Leased port of RTCP; absent where there is none.
-    pub rtcp_port: Option<u16>,
+    /// Its lease.
+    pub ports: Ports,
+    /// A lease that is to take its place: media comes on either.
+    pub next: Option<Ports>,
     /// Whom to connect to; there for [`RtpTransport::TcpActive`] only.
     pub remote: Option<Remote>,
+}
+
+impl RtpSource {
+    /// Its leases.
+    pub fn leases(&self) -> impl Iterator<Item = Ports> {
+        [Some(self.ports), self.next].into_iter().flatten()
+    }
+}
+
+/// Leased ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ports {
+    /// Of the media.
+    pub rtp: u16,
+    /// Of RTCP; absent where there is none.
+    pub rtcp: Option<u16>,
+}
+
+impl Ports {
+    /// Both, or the one.
+    pub fn numbers(self) -> impl Iterator<Item = u16> {
+        [Some(self.rtp), self.rtcp].into_iter().flatten()
+    }
 }
 
 /// A device that is connected to.

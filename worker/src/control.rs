@@ -25,15 +25,16 @@ use wire::operator_message::Body as Command;
 use wire::report::Kind;
 use wire::worker_message::Body;
 
-use crate::assignment::{Assignment, RtpSource, RtpTransport, StreamRef};
+use crate::assignment::{Assignment, Ports, RtpSource, RtpTransport, StreamRef};
 use crate::clock::Clock;
 use crate::convert::{self, Invalid};
 use crate::counters::Count;
 use crate::directory::{Applied, Directory, Update};
-use crate::listeners::{BindError, BoundPorts};
+use crate::listeners::{BindError, BoundPorts, PortLease};
 use crate::look::{Sight, look};
 use crate::pulse::{Pulse, Thread};
 use crate::rtp::RtpStats;
+use crate::rtp::edits::edits;
 use crate::scan::{Holder, HostScan, Protocol, Scanner};
 use crate::shard::{ShardCommand, ShardHandle, ShardReport, shard_of};
 use crate::targets::Targets;
@@ -440,11 +441,12 @@ impl Control {
         match self.streams.assign(assignment.clone()) {
             Change::Take => self.take(assignment),
             // Its ingress has ended, and its ports with it: the operator has seen it by the digest.
-            Change::Alter
+            Change::Shift
                 if !self.streams.find(&assignment.stream.uid).is_some_and(|held| self.is_bound(held)) =>
             {
                 self.take(assignment);
             }
+            Change::Shift => self.shift(assignment),
             Change::Alter | Change::Replace => {
                 self.tell(&assignment.path.clone(), ShardCommand::Assign { assignment, ingress: None });
             }
@@ -458,17 +460,42 @@ impl Control {
 
     /// Whether all ports of a stream are open.
     fn is_bound(&self, held: &Held) -> bool {
-        let Some(RtpSource { transport, rtp_port, rtcp_port, ssrc: _, ssrc_policy: _, remote: _ }) =
-            &held.assignment.rtp
-        else {
-            return true;
-        };
+        let Some(rtp) = &held.assignment.rtp else { return true };
+        // Of two leases the one that is left is served.
+        rtp.leases().any(|lease| self.is_open(&held.assignment.stream, rtp.transport, lease))
+    }
+
+    fn is_open(&self, stream: &StreamRef, transport: RtpTransport, lease: Ports) -> bool {
         let protocol = match transport {
             RtpTransport::Udp => Protocol::Udp,
             RtpTransport::TcpPassive | RtpTransport::TcpActive => Protocol::Tcp,
         };
-        let is_open = |port| self.parts.ports.owner(port, protocol).as_ref() == Some(&held.assignment.stream);
-        is_open(*rtp_port) && rtcp_port.is_none_or(is_open)
+        let owns = |port| self.parts.ports.owner(port, protocol).as_ref() == Some(stream);
+        lease.numbers().all(owns)
+    }
+
+    /// Another second lease comes, or one of two goes: whoever sends to what stays notices nothing.
+    fn shift(&mut self, assignment: Arc<Assignment>) {
+        let (next, assignment) = self.bind_next(assignment);
+        self.streams.shifted(assignment.clone(), next);
+        let path = assignment.path.clone();
+        self.tell(&path, ShardCommand::Assign { assignment, ingress: None });
+    }
+
+    /// Binds the leases of an assignment that are not open, beside one that is. What can't be bound is reported, and not of the
+    /// assignment any more.
+    fn bind_next(&mut self, assignment: Arc<Assignment>) -> (Option<PortLease>, Arc<Assignment>) {
+        let Some(rtp) = &assignment.rtp else { return (None, assignment) };
+        let is_open = |lease: &Ports| self.is_open(&assignment.stream, rtp.transport, *lease);
+        let Some(missing) = rtp.leases().find(|lease| !is_open(lease)) else { return (None, assignment) };
+        match self.parts.ports.lease(&assignment.stream, rtp.transport, missing) {
+            Ok(lease) => (Some(lease), assignment),
+            Err(error) => {
+                self.unbound.push(error);
+                let rtp = RtpSource { next: rtp.next.filter(|next| *next != missing), ..rtp.clone() };
+                (None, Arc::new(Assignment { rtp: Some(rtp), ..(*assignment).clone() }))
+            }
+        }
     }
 
     /// Whether a stream is as its assignment says.
@@ -484,19 +511,16 @@ impl Control {
             self.streams.handed(assignment.clone(), Vec::new(), None);
             return self.tell(&path, ShardCommand::Assign { assignment, ingress: None });
         };
-        match self.parts.ports.lease(&assignment.stream, rtp) {
+        match self.parts.ports.lease(&assignment.stream, rtp.transport, rtp.ports) {
             Ok(lease) => {
-                let ports = [Some(rtp.rtp_port), rtp.rtcp_port].into_iter().flatten().collect();
-                let (edits, assigned) = watch::channel(assignment.clone());
+                let (next, assignment) = self.bind_next(assignment);
+                let leases = [Some(lease.ports), next.as_ref().map(|next| next.ports)];
+                let ports = leases.into_iter().flatten().flat_map(Ports::numbers).collect();
+                let (edits, edited) = edits(assignment.clone(), next);
                 self.streams.handed(assignment.clone(), ports, Some(edits));
                 let parts = &self.parts;
-                let ingress = crate::rtp::ingress(
-                    lease,
-                    assigned,
-                    parts.targets.clone(),
-                    parts.rtp.clone(),
-                    parts.clock,
-                );
+                let ingress =
+                    crate::rtp::ingress(lease, edited, parts.targets.clone(), parts.rtp.clone(), parts.clock);
                 self.tell(&path, ShardCommand::Assign { assignment, ingress: Some(ingress) });
             }
             Err(error) => {
@@ -644,6 +668,11 @@ impl Control {
         let kind = match report {
             ShardReport::Assigned(stream) => self.streams.in_force(&stream),
             ShardReport::Closed(stream) => return self.stream_closed(stream),
+            ShardReport::LeasesClosed(stream) => {
+                let open = self.parts.ports.of(&stream);
+                self.streams.leases_closed(&stream, &open, self.parts.clock.now())
+            }
+            ShardReport::Arrived { stream, port, settled } => self.streams.arrived(&stream, port, settled),
             ShardReport::Publisher { stream, publisher, reason } => {
                 self.streams.publisher(&stream, publisher, reason)
             }

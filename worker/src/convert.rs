@@ -8,7 +8,7 @@ use std::time::Duration;
 use media::policy::{Access, Latency, OnDuplicate, PlayPolicy, PublishPolicy, SlowViewer, TokenDigest};
 use proto::control::v1 as wire;
 
-use crate::assignment::{Assignment, Remote, RtpSource, RtpTransport, SsrcPolicy, StreamRef};
+use crate::assignment::{Assignment, Ports, Remote, RtpSource, RtpTransport, SsrcPolicy, StreamRef};
 use crate::directory::{Entry, Owner};
 use crate::scan::{Holder, HostPorts, Protocol};
 use crate::shard::PublisherInfo;
@@ -123,22 +123,27 @@ fn rtp_source(rtp: wire::RtpSource) -> Result<RtpSource, Invalid> {
         wire::SsrcPolicy::Unspecified | wire::SsrcPolicy::Enforce => SsrcPolicy::Enforce,
         wire::SsrcPolicy::Learn => SsrcPolicy::Learn,
     };
-    let rtcp_port = rtp.rtcp_port.map(|number| port("rtp.rtcp_port", number)).transpose()?;
+    let ports = Ports {
+        rtp: port("rtp.rtp_port", rtp.rtp_port)?,
+        rtcp: rtp.rtcp_port.map(|number| port("rtp.rtcp_port", number)).transpose()?,
+    };
+    let next = rtp.next.map(next_ports).transpose()?;
     let remote = rtp.remote.map(remote).transpose()?;
     let active = transport == RtpTransport::TcpActive;
     if active && remote.is_none() {
         return Err(invalid("rtp.remote", "is missing"));
     }
-    if active && rtcp_port.is_some() {
+    if active && (ports.rtcp.is_some() || next.is_some_and(|next| next.rtcp.is_some())) {
         return Err(invalid("rtp.rtcp_port", "has no use where RTCP is on the one connection"));
     }
-    Ok(RtpSource {
-        transport,
-        ssrc: rtp.ssrc,
-        ssrc_policy,
-        rtp_port: port("rtp.rtp_port", rtp.rtp_port)?,
-        rtcp_port,
-        remote: remote.filter(|_| active),
+    Ok(RtpSource { transport, ssrc: rtp.ssrc, ssrc_policy, ports, next, remote: remote.filter(|_| active) })
+}
+
+fn next_ports(next: wire::LeasedPorts) -> Result<Ports, Invalid> {
+    let wire::LeasedPorts { rtp_port, rtcp_port } = next;
+    Ok(Ports {
+        rtp: port("rtp.next.rtp_port", rtp_port)?,
+        rtcp: rtcp_port.map(|number| port("rtp.next.rtcp_port", number)).transpose()?,
     })
 }
 
@@ -267,6 +272,7 @@ mod tests {
                 rtp_port: 20_000,
                 rtcp_port: Some(20_001),
                 remote: None,
+                next: Some(wire::LeasedPorts { rtp_port: 20_002, rtcp_port: Some(20_003) }),
             }),
         }
     }
@@ -288,7 +294,8 @@ mod tests {
             (rtp.transport, rtp.ssrc, rtp.ssrc_policy),
             (RtpTransport::Udp, Some(200_000_001), SsrcPolicy::Enforce)
         );
-        assert_eq!((rtp.rtp_port, rtp.rtcp_port), (20_000, Some(20_001)));
+        assert_eq!(rtp.ports, Ports { rtp: 20_000, rtcp: Some(20_001) });
+        assert_eq!(rtp.next, Some(Ports { rtp: 20_002, rtcp: Some(20_003) }));
     }
 
     #[test]
@@ -306,6 +313,14 @@ mod tests {
         check(|a| a.rtp.as_mut().unwrap().transport = 9, "rtp.transport: is none that this worker knows");
         check(|a| a.rtp.as_mut().unwrap().rtp_port = 65_536, "rtp.rtp_port: 65536 is not a port");
         check(|a| a.rtp.as_mut().unwrap().rtcp_port = Some(0), "rtp.rtcp_port: 0 is not a port");
+        let next = |rtp_port, rtcp_port| Some(wire::LeasedPorts { rtp_port, rtcp_port });
+        let check_next = |next, expected: &str| {
+            let mut assign = assign();
+            assign.rtp.as_mut().unwrap().next = next;
+            assert_eq!(assignment(assign).unwrap_err().to_string(), expected);
+        };
+        check_next(next(0, None), "rtp.next.rtp_port: 0 is not a port");
+        check_next(next(20_002, Some(65_536)), "rtp.next.rtcp_port: 65536 is not a port");
         let dial = |host: &str, port| Some(wire::Remote { host: host.to_owned(), port });
         let check_dial = |remote, rtcp_port, expected: &str| {
             let mut assign = assign();

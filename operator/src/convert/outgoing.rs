@@ -53,7 +53,7 @@ fn assign(it: &Assign) -> wire::Assign {
         it;
     let (protocols, rtp) = match source {
         AssignedSource::Push { protocols } => (protocols.iter().map(push_protocol).collect(), None),
-        AssignedSource::Rtp { source, ports } => (Vec::new(), Some(rtp(source, *ports))),
+        AssignedSource::Rtp { source, ports, next } => (Vec::new(), Some(rtp(source, *ports, *next))),
     };
     wire::Assign {
         stream: Some(self::stream(stream)),
@@ -146,7 +146,7 @@ fn access(tokens: &Tokens, allowed_cidrs: &[Arc<str>]) -> wire::Access {
     }
 }
 
-fn rtp(source: &RtpSource, ports: Ports) -> wire::RtpSource {
+fn rtp(source: &RtpSource, ports: Ports, next: Option<Ports>) -> wire::RtpSource {
     // Its numbers are in the lease.
     let RtpSource { transport, ssrc, ssrc_policy, rtcp: _, port: _, remote } = source;
     let transport = match transport {
@@ -167,6 +167,10 @@ fn rtp(source: &RtpSource, ports: Ports) -> wire::RtpSource {
         remote: remote
             .as_ref()
             .map(|Remote { host, port }| wire::Remote { host: host.to_string(), port: u32::from(*port) }),
+        next: next.map(|Ports { rtp, rtcp }| wire::LeasedPorts {
+            rtp_port: u32::from(rtp),
+            rtcp_port: rtcp.map(u32::from),
+        }),
     }
 }
 

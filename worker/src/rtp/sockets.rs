@@ -11,7 +11,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 use super::dial::{DialError, Dialer};
-use crate::assignment::Remote;
+use crate::assignment::{Assignment, Ports, Remote};
 use crate::listeners::{Leased, Media, PortLease};
 use crate::targets::Targets;
 
@@ -24,9 +24,22 @@ const RTCP_CONNECTIONS_MAX: usize = 4;
 /// All sockets of a stream.
 #[derive(Debug)]
 pub struct Sockets {
+    /// One a lease. The last is the one that media is to come to in the end.
+    doors: Vec<Door>,
+    targets: Targets,
+    connections: Vec<Connection>,
+    /// Of several doors, which is asked first, in turn.
+    turn: usize,
+    /// Where we connect to the device: from which door.
+    dials_from: u16,
+}
+
+/// The sockets of one lease.
+#[derive(Debug)]
+struct Door {
+    ports: Ports,
     media: Socket,
     rtcp: Option<Socket>,
-    connections: Vec<Connection>,
     rtcp_connections: Vec<TcpStream>,
 }
 
@@ -40,26 +53,28 @@ enum Socket {
 #[derive(Debug)]
 struct Connection {
     id: ConnectionId,
+    /// The RTP port that it came to, or comes from.
+    port: u16,
     socket: TcpStream,
     /// The rest of a report that the peer has not taken yet.
     unsent: Bytes,
 }
 
-/// A socket that has something.
+/// A socket that has something. Doors go by their RTP ports.
 #[derive(Debug)]
 pub enum Ready {
     /// Datagrams on the RTP port.
-    Datagrams,
+    Datagrams(u16),
     /// Datagrams on the RTCP port.
-    Rtcp,
+    Rtcp(u16),
     /// A connection came in.
-    Accepted(TcpStream, SocketAddr),
+    Accepted(TcpStream, SocketAddr, u16),
     /// Bytes, or the end, of a connection.
-    Connection(ConnectionId),
+    Connection(ConnectionId, u16),
     /// No connection could be accepted, for want of descriptors or memory.
     Failed(io::Error),
     /// The device was connected to.
-    Dialled(TcpStream, SocketAddr),
+    Dialled(TcpStream, SocketAddr, u16),
     /// It was not. The next attempt is waited for.
     NotDialled(DialError),
 }
@@ -67,10 +82,36 @@ pub enum Ready {
 impl Sockets {
     /// Puts a lease on the runtime of the calling thread.
     pub fn new(lease: PortLease, targets: Targets) -> io::Result<Sockets> {
-        let PortLease { stream: _, media, rtcp } = lease;
-        let media = Socket::new(media, &targets)?;
-        let rtcp = rtcp.map(|rtcp| Socket::new(rtcp, &targets)).transpose()?;
-        Ok(Sockets { media, rtcp, connections: Vec::new(), rtcp_connections: Vec::new() })
+        let door = Door::new(lease, &targets)?;
+        let dials_from = door.ports.rtp;
+        Ok(Sockets { doors: vec![door], targets, connections: Vec::new(), turn: 0, dials_from })
+    }
+
+    /// Puts another lease beside those that are there.
+    pub fn add(&mut self, lease: PortLease) -> io::Result<()> {
+        let door = Door::new(lease, &self.targets)?;
+        self.dials_from = door.ports.rtp;
+        self.doors.push(door);
+        Ok(())
+    }
+
+    /// Closes the leases that are not among these, and says which connections came by them.
+    pub fn keep_leases(&mut self, wanted: impl Fn(Ports) -> bool) -> Vec<ConnectionId> {
+        let before = self.doors.len();
+        self.doors.retain(|door| wanted(door.ports));
+        if self.doors.len() < before
+            && let Some(last) = self.doors.last()
+        {
+            self.dials_from = last.ports.rtp;
+        }
+        let doors = &self.doors;
+        let lost = |connection: &&Connection| doors.iter().all(|door| door.ports.rtp != connection.port);
+        self.connections.iter().filter(lost).map(|connection| connection.id).collect()
+    }
+
+    /// How many leases there are.
+    pub fn leases(&self) -> usize {
+        self.doors.len()
     }
 
     /// The next socket that has something. Cancel-safe.
@@ -79,71 +120,75 @@ impl Sockets {
     }
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Ready> {
-        match &mut self.media {
-            Socket::Udp(socket) => {
-                if socket.socket().poll_recv_ready(context).is_ready() {
-                    return Poll::Ready(Ready::Datagrams);
-                }
+        self.turn = self.turn.wrapping_add(1);
+        let (count, turn) = (self.doors.len(), self.turn);
+        let (connected, dials_from) = (!self.connections.is_empty(), self.dials_from);
+        for nth in 0..count {
+            let door = &mut self.doors[(turn + nth) % count];
+            let dials = !connected && door.ports.rtp == dials_from;
+            if let Poll::Ready(ready) = door.poll_media(dials, context) {
+                return Poll::Ready(self.note_dial(ready));
             }
-            Socket::Tcp(listener) => match listener.socket().poll_accept(context) {
-                Poll::Ready(Ok((socket, from))) => return Poll::Ready(Ready::Accepted(socket, from)),
-                Poll::Ready(Err(error)) => return Poll::Ready(Ready::Failed(error)),
-                Poll::Pending => {}
-            },
-            Socket::Dial(dialer) if self.connections.is_empty() => match dialer.poll(context) {
-                Poll::Ready(Ok((socket, peer))) => return Poll::Ready(Ready::Dialled(socket, peer)),
-                Poll::Ready(Err(error)) => return Poll::Ready(Ready::NotDialled(error)),
-                Poll::Pending => {}
-            },
-            Socket::Dial(_) => {}
         }
         for connection in &self.connections {
             if connection.socket.poll_read_ready(context).is_ready() {
-                return Poll::Ready(Ready::Connection(connection.id));
+                return Poll::Ready(Ready::Connection(connection.id, connection.port));
             }
         }
-        match &self.rtcp {
-            Some(Socket::Udp(socket)) => socket.socket().poll_recv_ready(context).map(|_| Ready::Rtcp),
-            Some(Socket::Tcp(listener)) => {
-                poll_rtcp(listener.socket(), &mut self.rtcp_connections, context);
-                Poll::Pending
+        for door in &mut self.doors {
+            if door.poll_rtcp(context).is_ready() {
+                return Poll::Ready(Ready::Rtcp(door.ports.rtp));
             }
-            Some(Socket::Dial(_)) | None => Poll::Pending,
         }
+        Poll::Pending
     }
 
-    /// A datagram from the RTP port, if one waits.
-    pub fn datagram(&self, buffer: &mut [u8]) -> Option<(usize, SocketAddr)> {
-        let Socket::Udp(socket) = &self.media else { return None };
+    /// A device that was not reached from one door is tried from the other one next.
+    fn note_dial(&mut self, ready: Ready) -> Ready {
+        if let Ready::NotDialled(_) = ready
+            && let Some(other) = self.doors.iter().find(|door| door.ports.rtp != self.dials_from)
+        {
+            self.dials_from = other.ports.rtp;
+        }
+        ready
+    }
+
+    /// A datagram from an RTP port, if one waits.
+    pub fn datagram(&self, port: u16, buffer: &mut [u8]) -> Option<(usize, SocketAddr)> {
+        let Socket::Udp(socket) = &self.door(port)?.media else { return None };
         receive(socket.socket(), buffer)
     }
 
-    /// A datagram from the RTCP port, if one waits.
-    pub fn rtcp_datagram(&self, buffer: &mut [u8]) -> Option<(usize, SocketAddr)> {
-        let Some(Socket::Udp(socket)) = &self.rtcp else { return None };
+    /// A datagram from the RTCP port beside an RTP port, if one waits.
+    pub fn rtcp_datagram(&self, port: u16, buffer: &mut [u8]) -> Option<(usize, SocketAddr)> {
+        let Some(Socket::Udp(socket)) = &self.door(port)?.rtcp else { return None };
         receive(socket.socket(), buffer)
     }
 
-    /// Sends from the RTP port. What the host doesn't take is lost, as on any network.
-    pub fn send(&self, bytes: &[u8], to: SocketAddr) {
-        if let Socket::Udp(socket) = &self.media {
+    /// Sends from an RTP port. What the host doesn't take is lost, as on any network.
+    pub fn send(&self, port: u16, bytes: &[u8], to: SocketAddr) {
+        if let Some(Socket::Udp(socket)) = self.door(port).map(|door| &door.media) {
             drop(socket.socket().try_send_to(bytes, to));
         }
     }
 
-    /// Sends from the RTCP port, or from the RTP port where there is no other.
-    pub fn send_rtcp(&self, bytes: &[u8], to: SocketAddr) {
-        match &self.rtcp {
+    /// Sends from the RTCP port beside an RTP port, or from the RTP port where there is no other.
+    pub fn send_rtcp(&self, port: u16, bytes: &[u8], to: SocketAddr) {
+        match self.door(port).and_then(|door| door.rtcp.as_ref()) {
             Some(Socket::Udp(socket)) => drop(socket.socket().try_send_to(bytes, to)),
-            Some(Socket::Tcp(_) | Socket::Dial(_)) | None => self.send(bytes, to),
+            Some(Socket::Tcp(_) | Socket::Dial(_)) | None => self.send(port, bytes, to),
         }
     }
 
-    /// Keeps a connection under the name that the receiver gave it.
-    pub fn keep(&mut self, id: ConnectionId, socket: TcpStream) {
+    fn door(&self, port: u16) -> Option<&Door> {
+        self.doors.iter().find(|door| door.ports.rtp == port)
+    }
+
+    /// Keeps a connection of an RTP port under the name that the receiver gave it.
+    pub fn keep(&mut self, id: ConnectionId, socket: TcpStream, port: u16) {
         let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3).with_retries(3);
         drop(SockRef::from(&socket).set_tcp_keepalive(&keepalive));
-        self.connections.push(Connection { id, socket, unsent: Bytes::new() });
+        self.connections.push(Connection { id, port, socket, unsent: Bytes::new() });
     }
 
     /// Reads what a connection has; `None` once it has ended or failed, `Some(0)` while it has nothing.
@@ -184,18 +229,64 @@ impl Sockets {
         self.connections.clear();
     }
 
-    /// What connects to the device, where that is how media comes.
-    pub fn dialer(&mut self) -> Option<&mut Dialer> {
-        match &mut self.media {
+    /// Connects to what is assigned from here on, where that is how media comes.
+    pub fn aim(&mut self, assigned: &Assignment) {
+        self.dialers().for_each(|dialer| dialer.aim(assigned));
+    }
+
+    /// Media came.
+    pub fn media_came(&mut self) {
+        self.dialers().for_each(Dialer::media_came);
+    }
+
+    fn dialers(&mut self) -> impl Iterator<Item = &mut Dialer> {
+        self.doors.iter_mut().filter_map(|door| match &mut door.media {
             Socket::Dial(dialer) => Some(dialer),
             Socket::Udp(_) | Socket::Tcp(_) => None,
-        }
+        })
     }
 
     /// The device that is connected to at the moment, and by which connection.
     pub fn dialled(&self) -> Option<(ConnectionId, Remote)> {
-        let Socket::Dial(dialer) = &self.media else { return None };
+        let Socket::Dial(dialer) = &self.doors.first()?.media else { return None };
         self.connections.first().map(|connection| connection.id).zip(dialer.remote().cloned())
+    }
+}
+
+impl Door {
+    fn new(lease: PortLease, targets: &Targets) -> io::Result<Door> {
+        let PortLease { stream: _, ports, media, rtcp } = lease;
+        let media = Socket::new(media, targets)?;
+        let rtcp = rtcp.map(|rtcp| Socket::new(rtcp, targets)).transpose()?;
+        Ok(Door { ports, media, rtcp, rtcp_connections: Vec::new() })
+    }
+
+    /// What its RTP port has. The device is connected to only where that is asked for.
+    fn poll_media(&mut self, dials: bool, context: &mut Context<'_>) -> Poll<Ready> {
+        let port = self.ports.rtp;
+        match &mut self.media {
+            Socket::Udp(socket) => socket.socket().poll_recv_ready(context).map(|_| Ready::Datagrams(port)),
+            Socket::Tcp(listener) => listener.socket().poll_accept(context).map(|accepted| match accepted {
+                Ok((socket, from)) => Ready::Accepted(socket, from, port),
+                Err(error) => Ready::Failed(error),
+            }),
+            Socket::Dial(dialer) if dials => dialer.poll(context).map(|outcome| match outcome {
+                Ok((socket, peer)) => Ready::Dialled(socket, peer, port),
+                Err(error) => Ready::NotDialled(error),
+            }),
+            Socket::Dial(_) => Poll::Pending,
+        }
+    }
+
+    fn poll_rtcp(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        match &self.rtcp {
+            Some(Socket::Udp(socket)) => socket.socket().poll_recv_ready(context).map(|_| ()),
+            Some(Socket::Tcp(listener)) => {
+                poll_rtcp(listener.socket(), &mut self.rtcp_connections, context);
+                Poll::Pending
+            }
+            Some(Socket::Dial(_)) | None => Poll::Pending,
+        }
     }
 }
 

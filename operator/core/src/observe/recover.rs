@@ -1,11 +1,11 @@
 //! Claims as they are on record: a new leader's start, and writes of others that turn up later.
 
-use crate::claim::{Claim, ClaimPhase, Lease};
+use crate::claim::{Claim, ClaimPhase, Lease, Second, Stage};
 use crate::event::Now;
 use crate::ids::{Epoch, Ports, StreamRef, Uid};
 use crate::reason::Reason;
 use crate::state::{After, State};
-use crate::status::Assignment;
+use crate::status::{Assignment, LeasedPorts};
 use crate::timers::Timer;
 
 impl State {
@@ -50,12 +50,7 @@ impl State {
         let Some(assignment) = stream.stored.assignment.clone() else { return };
         let Assignment { worker, pod_uid, node, addresses: _, since } = assignment;
         let key = StreamRef::new(uid.clone(), Epoch(stream.stored.epoch));
-        let lease = stream.stored.ports.as_ref().map(|ports| Lease {
-            pool: ports.pool.clone(),
-            ports: Ports { rtp: ports.rtp, rtcp: ports.rtcp },
-            transport: Some(ports.transport),
-            source: None,
-        });
+        let (lease, second) = stream.stored.ports.as_ref().map(leases).unzip();
         let path = stream.path().cloned().or_else(|| stream.stored.path.clone());
         let name = Some(stream.name.clone());
         if self.claims.get(&key).is_some_and(|claim| !claim.is_written()) {
@@ -80,6 +75,7 @@ impl State {
             since,
             rank,
             lease,
+            second: second.flatten(),
             phase: ClaimPhase::Written,
             told: None,
             assign: None,
@@ -120,10 +116,10 @@ impl State {
         let key = StreamRef::new(uid.clone(), recorded);
         match self.claims.get(&key) {
             Some(claim) => {
-                let ports = stream.stored.ports.as_ref().map(|ports| (ports.rtp, ports.rtcp));
+                let ports = stream.stored.ports.as_ref().map(|ports| leases(ports).0.ports);
                 let same = claim.node == assignment.node
                     && claim.worker == assignment.worker
-                    && claim.ports().map(|ports| (ports.rtp, ports.rtcp)) == ports;
+                    && claim.ports() == ports;
                 if same && claim.phase == ClaimPhase::Reserved {
                     // A write of ours whose outcome was unknown has come late, and another would change nothing.
                     self.set_phase(&key, ClaimPhase::Written);
@@ -151,6 +147,21 @@ impl State {
         if let Some(session) = self.worker_mut(node).and_then(|worker| worker.session.as_mut()) {
             session.compared = false;
             self.dirty.nodes.insert(node.clone());
+        }
+    }
+}
+
+/// The leases on record. While there are two, a stream lives by the former until its worker is known to have the other open.
+fn leases(recorded: &LeasedPorts) -> (Lease, Option<Second>) {
+    let LeasedPorts { pool, rtp, rtcp, transport, previous } = recorded;
+    let lease = |ports| Lease { pool: pool.clone(), ports, transport: Some(*transport), source: None };
+    let shown = lease(Ports { rtp: *rtp, rtcp: *rtcp });
+    match previous {
+        None => (shown, None),
+        Some(previous) => {
+            let (stage, since) = (Stage::Opening, previous.since);
+            let first = lease(Ports { rtp: previous.rtp, rtcp: previous.rtcp });
+            (first, Some(Second { lease: shown, stage, since, arrived: false }))
         }
     }
 }

@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use crate::claim::{Claim, ClaimPhase};
+use crate::claim::{Claim, ClaimPhase, Lease, Stage};
 use crate::event::Now;
-use crate::ids::{NodeName, StreamRef, Uid, UnixTime};
+use crate::ids::{NodeName, Ports, StreamRef, Uid, UnixTime};
 use crate::node::{Liveness, Worker};
 use crate::reason::Reason;
 use crate::spec::{PlayProtocol, PushProtocol, RtpTransport, Source};
 use crate::state::{State, unix};
 use crate::status::{
-    Assignment, Condition, ConditionType, Conditions, Endpoint, LeasedPorts, Phase, SourceKind, StreamStatus,
-    Usage,
+    Assignment, Condition, ConditionType, Conditions, Endpoint, LeasedPorts, Phase, PreviousPorts,
+    SourceKind, StreamStatus, Usage,
 };
-use crate::stream::{Blocked, Stream};
+use crate::stream::{Blocked, Cramped, Stream};
 use crate::timers::Timer;
 
 /// A condition before it has a time.
@@ -58,7 +58,7 @@ impl State {
             path: stream.path().cloned(),
             source: stream.spec.as_ref().map(|spec| source_kind(&spec.source)),
             assignment: claim.map(|claim| assignment(claim, worker.map(|_| addresses), &stream.stored)),
-            ports: claim.and_then(|claim| leased(stream, claim)),
+            ports: claim.and_then(|claim| self.leased(stream, claim)),
             endpoints: endpoints(stream, claim, worker, addresses, ready.0),
             publisher: stream.publisher.clone().filter(|_| claim.is_some()),
             failovers: stream.failovers,
@@ -72,7 +72,7 @@ impl State {
         };
         say(ConditionType::Accepted, self.accepted(uid, stream));
         if stream.rtp().is_some() {
-            say(ConditionType::PortsAllocated, ports_allocated(stream, wish, claim));
+            say(ConditionType::PortsAllocated, self.ports_allocated(stream, wish, claim));
         }
         say(ConditionType::Ready, ready);
         say(ConditionType::Live, live);
@@ -98,6 +98,43 @@ impl State {
     fn addresses<'a>(&'a self, node: &NodeName, worker: &'a Worker) -> &'a [Arc<str>] {
         let object = self.nodes.get(node).and_then(|node| node.object.as_ref());
         object.map(|object| &object.addresses).filter(|all| !all.is_empty()).unwrap_or(&worker.addresses)
+    }
+
+    /// The numbers of a claim. Those that take the place of others go first.
+    fn leased(&self, stream: &Stream, claim: &Claim) -> Option<LeasedPorts> {
+        let first = claim.lease.as_ref()?;
+        let transport = first.transport.or(stream.rtp().map(|rtp| rtp.transport))?;
+        let second = claim.successor();
+        let previous = second.map(|second| PreviousPorts {
+            rtp: first.ports.rtp,
+            rtcp: first.ports.rtcp,
+            since: second.since,
+            closes_at: self.move_closes_at(claim),
+        });
+        let Ports { rtp, rtcp } = second.map_or(first, |second| &second.lease).ports;
+        Some(LeasedPorts { pool: first.pool.clone(), rtp, rtcp, transport, previous })
+    }
+
+    fn ports_allocated(&self, stream: &Stream, wish: Result<(), Reason>, claim: Option<&Claim>) -> Verdict {
+        if let Some((claim, lease)) = claim.and_then(|claim| Some((claim, claim.lease.as_ref()?))) {
+            let Lease { pool, ports, .. } = lease;
+            let message = match (claim.successor(), stream.cramped.as_ref().filter(|it| self.has_no_room(it)))
+            {
+                (Some(second), _) => format!(
+                    "{} of the PortPool {pool}; {ports}, outside its spec.ranges, is closed when media has come on the former",
+                    second.lease.ports
+                ),
+                (None, Some(Cramped { node, .. })) => format!(
+                    "{ports}, outside spec.ranges of the PortPool {pool}, which has no other free on node {node}; grow them"
+                ),
+                (None, None) => format!("{ports} of the PortPool {pool}"),
+            };
+            return (true, Reason::Leased, message);
+        }
+        match wish {
+            Ok(()) => blocked(stream),
+            Err(reason) => (false, reason, unwanted(stream, reason)),
+        }
     }
 
     fn accepted(&self, uid: &Uid, stream: &Stream) -> Verdict {
@@ -225,16 +262,6 @@ fn blocked(stream: &Stream) -> Verdict {
     }
 }
 
-fn ports_allocated(stream: &Stream, wish: Result<(), Reason>, claim: Option<&Claim>) -> Verdict {
-    if let Some(lease) = claim.and_then(|claim| claim.lease.as_ref()) {
-        return (true, Reason::Leased, format!("{} of the PortPool {}", lease.ports, lease.pool));
-    }
-    match wish {
-        Ok(()) => blocked(stream),
-        Err(reason) => (false, reason, unwanted(stream, reason)),
-    }
-}
-
 fn live(stream: &Stream, claim: Option<&Claim>) -> Verdict {
     let publisher = stream.publisher.as_ref().filter(|_| claim.is_some());
     match (stream.live && claim.is_some(), publisher) {
@@ -299,12 +326,6 @@ fn assignment(claim: &Claim, addresses: Option<&[Arc<str>]>, stored: &StreamStat
     }
 }
 
-fn leased(stream: &Stream, claim: &Claim) -> Option<LeasedPorts> {
-    let lease = claim.lease.as_ref()?;
-    let transport = lease.transport.or(stream.rtp().map(|rtp| rtp.transport))?;
-    Some(LeasedPorts { pool: lease.pool.clone(), rtp: lease.ports.rtp, rtcp: lease.ports.rtcp, transport })
-}
-
 /// Where to publish and play: shown while it can be done.
 fn endpoints(
     stream: &Stream,
@@ -345,7 +366,10 @@ fn endpoints(
                 // Nobody comes to us.
                 RtpTransport::TcpActive => None,
             };
-            if let (Some(scheme), Some(ports)) = (scheme, claim.ports()) {
+            // Where the sender is to go to in the end comes first.
+            let next = claim.successor().filter(|second| second.stage == Stage::Open);
+            let ports = next.map(|second| second.lease.ports).into_iter().chain(claim.ports());
+            for (scheme, ports) in ports.filter_map(|ports| Some((scheme?, ports))) {
                 add(Usage::Publish, "RTP", &|host| format!("{scheme}://{host}:{}", ports.rtp));
             }
         }

@@ -170,7 +170,7 @@ fn assignment(assignment: &api::Assignment) -> status::Assignment {
 }
 
 fn api_ports(ports: &status::LeasedPorts) -> api::Ports {
-    let status::LeasedPorts { pool, rtp, rtcp, transport } = ports;
+    let status::LeasedPorts { pool, rtp, rtcp, transport, previous } = ports;
     api::Ports {
         pool: pool.to_string(),
         rtp: *rtp,
@@ -180,17 +180,35 @@ fn api_ports(ports: &status::LeasedPorts) -> api::Ports {
             RtpTransport::TcpPassive => api::RtpTransport::TcpPassive,
             RtpTransport::TcpActive => api::RtpTransport::TcpActive,
         },
+        previous: previous.as_ref().map(api_previous_ports),
     }
 }
 
+fn api_previous_ports(ports: &status::PreviousPorts) -> api::PreviousPorts {
+    let status::PreviousPorts { rtp, rtcp, since, closes_at } = *ports;
+    api::PreviousPorts { rtp, rtcp, since: since.map(api_time), closes_at: closes_at.map(api_time) }
+}
+
 fn ports(ports: &api::Ports) -> status::LeasedPorts {
-    let api::Ports { pool, rtp, rtcp, transport } = ports;
+    let api::Ports { pool, rtp, rtcp, transport, previous } = ports;
     let transport = match transport {
         api::RtpTransport::Udp => RtpTransport::Udp,
         api::RtpTransport::TcpPassive => RtpTransport::TcpPassive,
         api::RtpTransport::TcpActive => RtpTransport::TcpActive,
     };
-    status::LeasedPorts { pool: PoolName::from(pool.as_str()), rtp: *rtp, rtcp: *rtcp, transport }
+    status::LeasedPorts {
+        pool: PoolName::from(pool.as_str()),
+        rtp: *rtp,
+        rtcp: *rtcp,
+        transport,
+        previous: previous.as_ref().map(previous_ports),
+    }
+}
+
+fn previous_ports(ports: &api::PreviousPorts) -> status::PreviousPorts {
+    let api::PreviousPorts { rtp, rtcp, since, closes_at } = ports;
+    let known = |at: &Option<api::Time>| at.as_ref().map(|at| time(Some(at)));
+    status::PreviousPorts { rtp: *rtp, rtcp: *rtcp, since: known(since), closes_at: known(closes_at) }
 }
 
 fn api_endpoint(endpoint: &status::Endpoint) -> api::Endpoint {

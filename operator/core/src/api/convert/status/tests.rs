@@ -10,6 +10,23 @@ fn kept(ports: status::LeasedPorts) {
 #[test]
 fn a_lease_is_read_back_whatever_its_transport() {
     for transport in [RtpTransport::Udp, RtpTransport::TcpPassive, RtpTransport::TcpActive] {
-        kept(status::LeasedPorts { pool: "media".into(), rtp: 20_000, rtcp: Some(20_001), transport });
+        let previous = None;
+        kept(status::LeasedPorts {
+            pool: "media".into(),
+            rtp: 20_000,
+            rtcp: Some(20_001),
+            transport,
+            previous,
+        });
+    }
+}
+
+#[test]
+fn numbers_that_others_take_the_place_of_are_read_back() {
+    let (transport, rtp, rtcp) = (RtpTransport::Udp, 20_000, Some(20_001));
+    for since in [None, Some(UnixTime(1_700_000_000))] {
+        let closes_at = since.map(|UnixTime(since)| UnixTime(since + 3600));
+        let previous = Some(status::PreviousPorts { rtp: 20_100, rtcp: Some(20_101), since, closes_at });
+        kept(status::LeasedPorts { pool: "media".into(), rtp, rtcp, transport, previous });
     }
 }
