@@ -87,7 +87,14 @@ fn from_worker() -> Vec<(&'static str, worker_message::Body)> {
             }),
         ),
         ("Beat", Body::Beat(Beat { sequence: 9, digest: 0xcbf2_9ce4_8422_2325, term: 7, draining: true })),
-        ("Assigned", report(report::Kind::Assigned(Assigned { stream: stream(), ports: vec![20_000] }))),
+        (
+            "Assigned",
+            report(report::Kind::Assigned(Assigned {
+                stream: stream(),
+                ports: vec![20_000],
+                next_ports: vec![20_002],
+            })),
+        ),
         (
             "BindFailed",
             report(report::Kind::BindFailed(BindFailed {
@@ -114,6 +121,11 @@ fn from_worker() -> Vec<(&'static str, worker_message::Body)> {
             })),
         ),
         ("MediaChanged", report(report::Kind::Media(MediaChanged { stream: stream(), live: true }))),
+        (
+            "PortsClosed",
+            report(report::Kind::PortsClosed(PortsClosed { stream: stream(), ports: vec![20_000, 20_001] })),
+        ),
+        ("Arrived", report(report::Kind::Arrived(Arrived { stream: stream(), port: 20_002, settled: true }))),
         ("Scan", report(report::Kind::Scan(Scan { holders: vec![holder()], host: host() }))),
         (
             "ShardStuck",
@@ -152,6 +164,7 @@ fn from_operator() -> Vec<(&'static str, operator_message::Body)> {
                     rtcp_port: Some(20_001),
                     remote: Some(Remote { host: "h".into(), port: 9 }),
                     shared: true,
+                    next: Some(LeasedPorts { rtp_port: 20_002, rtcp_port: Some(20_003) }),
                 }),
             }),
         ),

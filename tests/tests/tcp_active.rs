@@ -211,6 +211,37 @@ fn a_device_that_accepts_and_closes_is_tried_ever_less_often() {
 }
 
 #[test]
+fn a_pool_that_shrinks_has_the_device_connected_to_from_another_port() {
+    let mut world = World::new("127.0.0.1");
+    let listener = world.listen();
+    let (first, old) = accept(&listener);
+    world.options.rounds = 0;
+    let (options, clip) = (world.options.clone(), world.clip.clone());
+    let sender = world.send(first);
+    let before = world.standalone.wait_live("live/cam");
+    let viewer = Viewer::open(world.standalone.http, "/live/cam.flv");
+    viewer.wait_pictures(25, SOON);
+
+    let numbers = world.ports.first() + 4..=world.ports.first() + 5;
+    world.standalone.write("pool.yaml", &format!("{}  shrink: {{policy: Move}}\n", pool(&numbers)));
+    let (second, new) = accept(&listener);
+    assert!(numbers.contains(&new), "{new}");
+    let _ = sender.join().expect("the sender does not panic").expect_err("its connection was ended");
+    let sender = std::thread::spawn(move || ps_sender::send_on(second, &options, &clip));
+    let moved = world.standalone.wait_stream("live/cam", "the other port alone", SOON, |stream| {
+        let ports = &stream["status"]["ports"];
+        ports["rtp"] == new && ports["previous"].is_null()
+    });
+    assert_eq!(moved["status"]["epoch"], before["status"]["epoch"]);
+    let seen = viewer.media().video.len();
+    viewer.wait_pictures(seen + 25, SOON);
+    assert!(viewer.plays(), "it has stayed");
+    assert_eq!(census::held(old..=old), [].into(), "the former port is free");
+    drop(world);
+    let _ = sender.join().expect("the sender does not panic");
+}
+
+#[test]
 fn whoever_listens_on_the_leased_port_costs_the_stream_another_one() {
     let world = World::new("127.0.0.1");
     let port = world.leased();

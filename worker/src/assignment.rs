@@ -62,13 +62,62 @@ pub struct RtpSource {
 pub enum RtpPorts {
     /// To numbers that are the stream's alone.
     Leased {
-        /// That of the media.
-        rtp: u16,
-        /// That of RTCP; absent where there is none.
-        rtcp: Option<u16>,
+        /// Its lease.
+        lease: Ports,
+        /// A lease that is to take its place: media comes on either.
+        next: Option<Ports>,
     },
     /// To the port that this worker has for all of them. Then there is an SSRC, and it is enforced.
     Shared,
+}
+
+impl RtpPorts {
+    /// The lease that it goes by.
+    pub fn lease(self) -> Option<Ports> {
+        match self {
+            RtpPorts::Leased { lease, next: _ } => Some(lease),
+            RtpPorts::Shared => None,
+        }
+    }
+
+    /// The lease that is to take its place.
+    pub fn next(self) -> Option<Ports> {
+        match self {
+            RtpPorts::Leased { lease: _, next } => next,
+            RtpPorts::Shared => None,
+        }
+    }
+
+    /// Both, or the one.
+    pub fn leases(self) -> impl Iterator<Item = Ports> {
+        [self.lease(), self.next()].into_iter().flatten()
+    }
+
+    /// The same without this lease, if it is the one that is to take the other's place.
+    pub fn without_next(self, unbound: Ports) -> RtpPorts {
+        match self {
+            RtpPorts::Leased { lease, next } => {
+                RtpPorts::Leased { lease, next: next.filter(|next| *next != unbound) }
+            }
+            RtpPorts::Shared => RtpPorts::Shared,
+        }
+    }
+}
+
+/// Leased ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ports {
+    /// Of the media.
+    pub rtp: u16,
+    /// Of RTCP; absent where there is none.
+    pub rtcp: Option<u16>,
+}
+
+impl Ports {
+    /// Both, or the one.
+    pub fn numbers(self) -> impl Iterator<Item = u16> {
+        [Some(self.rtp), self.rtcp].into_iter().flatten()
+    }
 }
 
 /// A device that is connected to.

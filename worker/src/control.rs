@@ -25,16 +25,18 @@ use wire::operator_message::Body as Command;
 use wire::report::Kind;
 use wire::worker_message::Body;
 
-use crate::assignment::{Assignment, RtpPorts, RtpTransport, StreamRef};
+use crate::assignment::{Assignment, Ports, RtpPorts, RtpSource, RtpTransport, StreamRef};
 use crate::clock::Clock;
 use crate::convert::{self, Invalid};
 use crate::counters::Count;
 use crate::directory::{Applied, Directory, Update};
-use crate::listeners::{BindError, BoundPorts, Media, PortLease};
+use crate::listeners::{BindError, BoundPorts, PortLease};
 use crate::look::{Sight, look};
 use crate::pulse::{Pulse, Thread};
 use crate::routes::Routes;
 use crate::rtp::RtpStats;
+use crate::rtp::edits::edits;
+use crate::rtp::sockets::Entrance;
 use crate::scan::{Holder, HostScan, Protocol, Scanner};
 use crate::shard::{ShardCommand, ShardHandle, ShardReport, shard_of};
 use crate::targets::Targets;
@@ -451,7 +453,7 @@ impl Control {
         match self.streams.assign(assignment.clone()) {
             Change::Take => self.take(assignment),
             // Its ingress has ended, and its ports with it: the operator has seen it by the digest.
-            Change::Alter
+            Change::Alter | Change::Shift
                 if !self
                     .streams
                     .find(&assignment.stream.uid)
@@ -459,6 +461,7 @@ impl Control {
             {
                 self.take(assignment);
             }
+            Change::Shift => self.shift(assignment),
             Change::Alter | Change::Replace => {
                 self.tell(&assignment.path.clone(), ShardCommand::Assign { assignment, ingress: None });
             }
@@ -472,14 +475,49 @@ impl Control {
 
     /// Whether all ports of a stream are open.
     fn is_bound(&self, held: &Held) -> bool {
-        let Some(source) = &held.assignment.rtp else { return true };
-        let RtpPorts::Leased { rtp, rtcp } = source.ports else { return !held.is_over() };
-        let protocol = match source.transport {
+        let Some(rtp) = &held.assignment.rtp else { return true };
+        match rtp.ports {
+            // Of two leases the one that is left is served.
+            RtpPorts::Leased { .. } => {
+                rtp.ports.leases().any(|lease| self.is_open(&held.assignment.stream, rtp.transport, lease))
+            }
+            RtpPorts::Shared => !held.is_over(),
+        }
+    }
+
+    fn is_open(&self, stream: &StreamRef, transport: RtpTransport, lease: Ports) -> bool {
+        let protocol = match transport {
             RtpTransport::Udp => Protocol::Udp,
             RtpTransport::TcpPassive | RtpTransport::TcpActive => Protocol::Tcp,
         };
-        let is_open = |port| self.parts.ports.owner(port, protocol).as_ref() == Some(&held.assignment.stream);
-        is_open(rtp) && rtcp.is_none_or(is_open)
+        let owns = |port| self.parts.ports.owner(port, protocol).as_ref() == Some(stream);
+        lease.numbers().all(owns)
+    }
+
+    /// Another second lease comes, or one of two goes: whoever sends to what stays notices nothing.
+    fn shift(&mut self, assignment: Arc<Assignment>) {
+        let (next, assignment) = self.bind_next(assignment);
+        self.streams.shifted(assignment.clone(), next);
+        let path = assignment.path.clone();
+        self.tell(&path, ShardCommand::Assign { assignment, ingress: None });
+    }
+
+    /// Binds the leases of an assignment that are not open, beside one that is. What can't be bound is reported, and not of the
+    /// assignment any more.
+    fn bind_next(&mut self, assignment: Arc<Assignment>) -> (Option<PortLease>, Arc<Assignment>) {
+        let Some(rtp) = &assignment.rtp else { return (None, assignment) };
+        let is_open = |lease: &Ports| self.is_open(&assignment.stream, rtp.transport, *lease);
+        let Some(missing) = rtp.ports.leases().find(|lease| !is_open(lease)) else {
+            return (None, assignment);
+        };
+        match self.parts.ports.lease(&assignment.stream, rtp.transport, missing) {
+            Ok(lease) => (Some(lease), assignment),
+            Err(error) => {
+                self.unbound.push(error);
+                let rtp = RtpSource { ports: rtp.ports.without_next(missing), ..rtp.clone() };
+                (None, Arc::new(Assignment { rtp: Some(rtp), ..(*assignment).clone() }))
+            }
+        }
     }
 
     /// Whether a stream is as its assignment says.
@@ -495,25 +533,24 @@ impl Control {
             self.streams.handed(assignment.clone(), Vec::new(), None);
             return self.tell(&path, ShardCommand::Assign { assignment, ingress: None });
         };
-        let stream = &assignment.stream;
-        let (lease, ports) = match rtp.ports {
-            RtpPorts::Leased { rtp: media, rtcp } => {
-                let lease = self.parts.ports.lease(stream, (media, rtcp), rtp.transport);
-                (lease, [Some(media), rtcp].into_iter().flatten().collect())
+        let entrance = match rtp.ports {
+            RtpPorts::Leased { lease, next: _ } => {
+                let lease = self.parts.ports.lease(&assignment.stream, rtp.transport, lease);
+                lease.map(Entrance::Leased)
             }
-            RtpPorts::Shared => {
-                let media = Media::Shared(self.parts.routes.lease(rtp));
-                (Ok(PortLease { stream: stream.clone(), media, rtcp: None }), Vec::new())
-            }
+            RtpPorts::Shared => Ok(Entrance::Shared(self.parts.routes.lease(rtp))),
         };
-        match lease {
-            Ok(lease) => {
-                let (edits, assigned) = watch::channel(assignment.clone());
+        match entrance {
+            Ok(entrance) => {
+                let (next, assignment) = self.bind_next(assignment);
+                let leases = [entrance.ports(), next.as_ref().map(|next| next.ports)];
+                let ports = leases.into_iter().flatten().flat_map(Ports::numbers).collect();
+                let (edits, edited) = edits(assignment.clone(), next);
                 self.streams.handed(assignment.clone(), ports, Some(edits));
                 let parts = &self.parts;
                 let ingress = crate::rtp::ingress(
-                    lease,
-                    assigned,
+                    entrance,
+                    edited,
                     parts.targets.clone(),
                     parts.rtp.clone(),
                     parts.clock,
@@ -665,6 +702,11 @@ impl Control {
         let kind = match report {
             ShardReport::Assigned(stream) => self.streams.in_force(&stream),
             ShardReport::Closed(stream) => return self.stream_closed(stream),
+            ShardReport::LeasesClosed(stream) => {
+                let open = self.parts.ports.of(&stream);
+                self.streams.leases_closed(&stream, &open, self.parts.clock.now())
+            }
+            ShardReport::Arrived { stream, port, settled } => self.streams.arrived(&stream, port, settled),
             ShardReport::Publisher { stream, publisher, reason } => {
                 self.streams.publisher(&stream, publisher, reason)
             }

@@ -8,7 +8,9 @@ use std::time::Duration;
 use media::policy::{Access, Latency, OnDuplicate, PlayPolicy, PublishPolicy, SlowViewer, TokenDigest};
 use proto::control::v1 as wire;
 
-use crate::assignment::{Assignment, Remote, RtpPorts, RtpSource, RtpTransport, SsrcPolicy, StreamRef};
+use crate::assignment::{
+    Assignment, Ports, Remote, RtpPorts, RtpSource, RtpTransport, SsrcPolicy, StreamRef,
+};
 use crate::directory::{Entry, Owner};
 use crate::scan::{Holder, HostPorts, Protocol};
 use crate::shard::PublisherInfo;
@@ -123,7 +125,8 @@ fn rtp_source(rtp: wire::RtpSource) -> Result<RtpSource, Invalid> {
         wire::SsrcPolicy::Unspecified | wire::SsrcPolicy::Enforce => SsrcPolicy::Enforce,
         wire::SsrcPolicy::Learn => SsrcPolicy::Learn,
     };
-    let rtcp_port = rtp.rtcp_port.map(|number| port("rtp.rtcp_port", number)).transpose()?;
+    let rtcp = rtp.rtcp_port.map(|number| port("rtp.rtcp_port", number)).transpose()?;
+    let next = rtp.next.map(next_ports).transpose()?;
     let is_told_apart = rtp.ssrc.is_some() && ssrc_policy == SsrcPolicy::Enforce;
     if rtp.shared && (!is_told_apart || transport == RtpTransport::TcpActive) {
         return Err(invalid(
@@ -136,7 +139,7 @@ fn rtp_source(rtp: wire::RtpSource) -> Result<RtpSource, Invalid> {
     if active && remote.is_none() {
         return Err(invalid("rtp.remote", "is missing"));
     }
-    if active && rtcp_port.is_some() {
+    if active && (rtcp.is_some() || next.is_some_and(|next| next.rtcp.is_some())) {
         return Err(invalid("rtp.rtcp_port", "has no use where RTCP is on the one connection"));
     }
     Ok(RtpSource {
@@ -145,9 +148,19 @@ fn rtp_source(rtp: wire::RtpSource) -> Result<RtpSource, Invalid> {
         ssrc_policy,
         ports: match rtp.shared {
             true => RtpPorts::Shared,
-            false => RtpPorts::Leased { rtp: port("rtp.rtp_port", rtp.rtp_port)?, rtcp: rtcp_port },
+            false => {
+                RtpPorts::Leased { lease: Ports { rtp: port("rtp.rtp_port", rtp.rtp_port)?, rtcp }, next }
+            }
         },
         remote: remote.filter(|_| active),
+    })
+}
+
+fn next_ports(next: wire::LeasedPorts) -> Result<Ports, Invalid> {
+    let wire::LeasedPorts { rtp_port, rtcp_port } = next;
+    Ok(Ports {
+        rtp: port("rtp.next.rtp_port", rtp_port)?,
+        rtcp: rtcp_port.map(|number| port("rtp.next.rtcp_port", number)).transpose()?,
     })
 }
 
@@ -277,6 +290,7 @@ mod tests {
                 rtcp_port: Some(20_001),
                 remote: None,
                 shared: false,
+                next: Some(wire::LeasedPorts { rtp_port: 20_002, rtcp_port: Some(20_003) }),
             }),
         }
     }
@@ -298,7 +312,13 @@ mod tests {
             (rtp.transport, rtp.ssrc, rtp.ssrc_policy),
             (RtpTransport::Udp, Some(200_000_001), SsrcPolicy::Enforce)
         );
-        assert_eq!(rtp.ports, RtpPorts::Leased { rtp: 20_000, rtcp: Some(20_001) });
+        assert_eq!(
+            rtp.ports,
+            RtpPorts::Leased {
+                lease: Ports { rtp: 20_000, rtcp: Some(20_001) },
+                next: Some(Ports { rtp: 20_002, rtcp: Some(20_003) }),
+            }
+        );
     }
 
     #[test]
@@ -323,6 +343,14 @@ mod tests {
             },
             "rtp.shared: is for an SSRC that is enforced, and for senders that come to us",
         );
+        let next = |rtp_port, rtcp_port| Some(wire::LeasedPorts { rtp_port, rtcp_port });
+        let check_next = |next, expected: &str| {
+            let mut assign = assign();
+            assign.rtp.as_mut().unwrap().next = next;
+            assert_eq!(assignment(assign).unwrap_err().to_string(), expected);
+        };
+        check_next(next(0, None), "rtp.next.rtp_port: 0 is not a port");
+        check_next(next(20_002, Some(65_536)), "rtp.next.rtcp_port: 65536 is not a port");
         let dial = |host: &str, port| Some(wire::Remote { host: host.to_owned(), port });
         let check_dial = |remote, rtcp_port, expected: &str| {
             let mut assign = assign();

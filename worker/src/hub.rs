@@ -181,6 +181,16 @@ impl HubStream {
         self.cell.hub.report(ShardReport::DialFailed { stream: self.stream(), error: error.into() });
     }
 
+    /// Says that some of its leases are closed, and it goes on by the others.
+    pub fn leases_closed(&self) {
+        self.report(ShardReport::LeasesClosed(self.stream()));
+    }
+
+    /// Says on which of two leases, by its RTP port, media comes, and whether it has come there long enough to stay.
+    pub fn media_arrived(&self, port: u16, settled: bool) {
+        self.report(ShardReport::Arrived { stream: self.stream(), port, settled });
+    }
+
     pub(crate) fn clock(&self) -> Clock {
         self.cell.hub.clock
     }

@@ -166,6 +166,9 @@ pub const PAGE_HEAD_BYTES: usize = 16 * 1024;
 /// From an accept that failed to the next: out of descriptors, trying at once would spin.
 pub const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
+/// Media that has come to a second lease for so long is there for good (design §4).
+pub const ARRIVED_AFTER: Duration = Duration::from_secs(2);
+
 /// From one round of a canary to the next (design §5).
 pub const CANARY_EACH: Duration = Duration::from_secs(1);
 

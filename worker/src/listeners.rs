@@ -12,8 +12,7 @@ use std::time::Duration;
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpSocket;
 
-use crate::assignment::{RtpTransport, StreamRef};
-use crate::routes::SharedLease;
+use crate::assignment::{Ports, RtpTransport, StreamRef};
 use crate::scan::Protocol;
 
 /// Connections that the kernel keeps for a media listener until they are accepted; four may become candidates.
@@ -28,6 +27,8 @@ pub const DATAGRAM_BUFFER: usize = 4 << 20;
 pub struct PortLease {
     /// Whose they are.
     pub stream: StreamRef,
+    /// Its numbers.
+    pub ports: Ports,
     /// The RTP number.
     pub media: Media,
     /// The RTCP number, where there is one.
@@ -43,8 +44,6 @@ pub enum Media {
     Tcp(Leased<TcpListener>),
     /// Connections are opened from here.
     Reserved(Leased<Reserved>),
-    /// What comes to the worker's one port with the stream's SSRC. No socket of its own.
-    Shared(SharedLease),
 }
 
 /// A number of TCP that is bound for connections that we open, and not listened on: from a number that listens none can be opened.
@@ -136,16 +135,16 @@ impl BindError {
 }
 
 impl BoundPorts {
-    /// Binds all numbers of an rtp source, or none.
+    /// Binds all numbers of a lease, or none.
     pub fn lease(
         &self,
         stream: &StreamRef,
-        (rtp, rtcp): (u16, Option<u16>),
         transport: RtpTransport,
+        ports: Ports,
     ) -> Result<PortLease, BindError> {
-        let media = self.number(stream, rtp, transport)?;
-        let rtcp = rtcp.map(|port| self.number(stream, port, transport)).transpose()?;
-        Ok(PortLease { stream: stream.clone(), media, rtcp })
+        let media = self.number(stream, ports.rtp, transport)?;
+        let rtcp = ports.rtcp.map(|port| self.number(stream, port, transport)).transpose()?;
+        Ok(PortLease { stream: stream.clone(), ports, media, rtcp })
     }
 
     /// One number: opened in the transport of the media, tried in the other.
@@ -194,6 +193,11 @@ impl BoundPorts {
     /// Whose socket this is.
     pub fn owner(&self, port: u16, protocol: Protocol) -> Option<StreamRef> {
         self.lock().bound.get(&(port, protocol)).cloned()
+    }
+
+    /// The numbers that are bound for a stream, ascending.
+    pub fn of(&self, stream: &StreamRef) -> Vec<u16> {
+        self.lock().bound.iter().filter(|(_, owner)| *owner == stream).map(|(&(port, _), _)| port).collect()
     }
 
     /// Rises with each change of the table.

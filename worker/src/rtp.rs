@@ -2,7 +2,9 @@
 //!
 //! No socket error and no panic of the receiver ends the stream: its ports stay open as long as it is assigned here.
 
+pub mod arrival;
 pub mod dial;
+pub mod edits;
 pub mod sockets;
 pub mod stats;
 
@@ -20,18 +22,18 @@ use bytes::Bytes;
 use media::frame::Frame;
 use media::rtp::{Config, ConnectionId, Destination, Event, Receiver, Rtcp, Source, Transmit};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 
-use crate::assignment::{Assignment, Remote, RtpPorts, RtpSource, RtpTransport, SsrcPolicy};
+use crate::assignment::{Assignment, Ports, Remote, RtpPorts, RtpSource, RtpTransport, SsrcPolicy};
 use crate::clock::Clock;
 use crate::convert::canonical;
 use crate::hub::{Ended, HubStream, Ingress, Publisher, Refusal};
-use crate::listeners::PortLease;
 use crate::routes::Delivered;
 use crate::shard::EndReason;
 use crate::targets::Targets;
+use arrival::Arrival;
 use dial::{DialError, Told};
-use sockets::{Ready, Sockets};
+use edits::Edited;
+use sockets::{Entrance, Ready, Sockets};
 use stats::Line;
 pub use stats::RtpStats;
 
@@ -55,19 +57,19 @@ thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER_BYTES].into());
 }
 
-/// Builds the ingress around bound sockets. `assignment` tells of edits.
+/// Builds the ingress around where its media comes in.
 pub fn ingress(
-    lease: PortLease,
-    assignment: watch::Receiver<Arc<Assignment>>,
+    entrance: Entrance,
+    mut edits: Edited,
     targets: Targets,
     stats: RtpStats,
     clock: Clock,
 ) -> Ingress {
     Box::new(move |stream| {
         Box::pin(async move {
-            let line = stats.line(&lease.stream);
-            match Sockets::new(lease, targets) {
-                Ok(sockets) => run(stream, sockets, assignment, line, clock).await,
+            let line = stats.line(&edits.assignment().stream);
+            match Sockets::new(entrance, targets) {
+                Ok(sockets) => run(stream, sockets, edits, line, clock).await,
                 // Out of memory in the kernel's poll set; the operator sees the ports gone by the digest.
                 Err(error) => tracing::error!(%error, "leased sockets are refused by the runtime and closed"),
             }
@@ -76,21 +78,12 @@ pub fn ingress(
 }
 
 /// Runs one receiver after the other, each until an edit or a panic ends it.
-async fn run(
-    stream: HubStream,
-    mut sockets: Sockets,
-    mut assignment: watch::Receiver<Arc<Assignment>>,
-    mut line: Line,
-    clock: Clock,
-) {
+async fn run(stream: HubStream, mut sockets: Sockets, mut edits: Edited, mut line: Line, clock: Clock) {
     loop {
-        let assigned = assignment.borrow_and_update().clone();
+        let assigned = edits.assignment();
         let Some(source) = assigned.rtp.clone() else { return };
         let receiver = Receiver::new(config(&source), clock.now());
         sockets.follow(&source);
-        if let Some(dialer) = sockets.dialer() {
-            dialer.aim(&assigned);
-        }
         let mut ingress = RtpIngress {
             stream: &stream,
             sockets: &mut sockets,
@@ -101,9 +94,11 @@ async fn run(
             publisher: None,
             quiet_since: clock.now(),
             told: Told::default(),
+            media_on: source.ports.lease().map(|lease| lease.rtp),
+            arrival: Arrival::default(),
             assigned,
         };
-        let outcome = caught(ingress.serve(&source, &mut assignment)).await;
+        let outcome = caught(ingress.serve(&source, &mut edits)).await;
         let counters = *ingress.receiver.counters();
         let assigned = ingress.assigned.clone();
         drop(ingress);
@@ -138,8 +133,10 @@ fn config(source: &RtpSource) -> Config {
     };
     // Over TCP, RTCP comes and goes on the media's own connection.
     let rtcp = match (source.transport, source.ports) {
-        (RtpTransport::Udp, RtpPorts::Shared | RtpPorts::Leased { rtcp: None, .. }) => Rtcp::Off,
-        (RtpTransport::Udp, RtpPorts::Leased { rtcp: Some(_), .. })
+        (RtpTransport::Udp, RtpPorts::Shared | RtpPorts::Leased { lease: Ports { rtcp: None, .. }, .. }) => {
+            Rtcp::Off
+        }
+        (RtpTransport::Udp, RtpPorts::Leased { lease: Ports { rtcp: Some(_), .. }, .. })
         | (RtpTransport::TcpPassive | RtpTransport::TcpActive, _) => Rtcp::On { local_ssrc: random() },
     };
     Config { ssrc: source.ssrc, policy, rtcp }
@@ -166,21 +163,32 @@ struct RtpIngress<'a> {
     quiet_since: Duration,
     /// What was last said of a device that does not send.
     told: Told,
+    /// The leased RTP port that media came to last, where there is any.
+    media_on: Option<u16>,
+    arrival: Arrival,
     assigned: Arc<Assignment>,
 }
 
 impl RtpIngress<'_> {
-    async fn serve(&mut self, source: &RtpSource, edits: &mut watch::Receiver<Arc<Assignment>>) -> Turn {
+    async fn serve(&mut self, source: &RtpSource, edits: &mut Edited) -> Turn {
+        self.change_leases(edits);
         loop {
+            if self.sockets.is_closed() {
+                // The operator sees it by the digest, and asks for it once more.
+                return Turn::Over;
+            }
             let wake = self.receiver.deadline().map(|at| self.clock.instant(at));
             let silence = self.silence().map(|at| self.clock.instant(at));
             tokio::select! {
                 ready = self.sockets.ready() => {
-                    let lost = matches!(ready, Ready::NotDialled(DialError::NumberTaken { .. }));
+                    let lost = match &ready {
+                        Ready::NotDialled(DialError::NumberTaken { port }) => Some(*port),
+                        _ => None,
+                    };
                     self.receive(ready).await;
-                    if lost {
+                    if let Some(port) = lost {
                         // Without its socket the lease is seen to be lost: the operator asks for it once more, and is told who has it.
-                        return Turn::Over;
+                        self.keep_leases(|lease| lease.rtp != port);
                     }
                 }
                 () = until(wake) => self.receiver.timeout(self.clock.now()),
@@ -201,20 +209,44 @@ impl RtpIngress<'_> {
                     }
                 }
                 // Without control the stream plays on as it is.
-                Ok(()) = edits.changed() => {
-                    self.assigned = edits.borrow_and_update().clone();
+                true = edits.changed() => {
+                    self.assigned = edits.assignment();
                     self.line.rename(&self.assigned.stream);
-                    if self.assigned.rtp.as_ref() != Some(source) {
+                    let same = |it: &RtpSource| RtpSource { ports: it.ports, ..source.clone() } == *it;
+                    if !self.assigned.rtp.as_ref().is_some_and(same) {
                         return Turn::Edited;
                     }
-                    if let Some(dialer) = self.sockets.dialer() {
-                        dialer.aim(&self.assigned);
-                    }
+                    self.change_leases(edits);
                 }
             }
             if self.settle() == Publishing::Stopped {
                 return Turn::Over;
             }
+        }
+    }
+
+    /// Opens and closes what an edit has brought and taken; whoever sends to what stays notices nothing.
+    fn change_leases(&mut self, edits: &Edited) {
+        if let Some(lease) = edits.take_lease() {
+            match self.sockets.add(lease) {
+                // The device is connected to from there; it may take one connection only.
+                Ok(()) => self.hang_up(None),
+                Err(error) => tracing::error!(%error, "leased sockets are refused by the runtime and closed"),
+            }
+        }
+        let wanted: Vec<Ports> = self.assigned.rtp.iter().flat_map(|rtp| rtp.ports.leases()).collect();
+        self.keep_leases(|lease| wanted.contains(&lease));
+        self.sockets.aim(&self.assigned);
+    }
+
+    fn keep_leases(&mut self, wanted: impl Fn(Ports) -> bool) {
+        let before = self.sockets.leases();
+        for id in self.sockets.keep_leases(wanted) {
+            self.receiver.disconnect(id, self.clock.now());
+            self.sockets.close(id);
+        }
+        if self.sockets.leases() < before {
+            self.stream.leases_closed();
         }
     }
 
@@ -237,10 +269,18 @@ impl RtpIngress<'_> {
     async fn receive(&mut self, ready: Ready) {
         let now = self.clock.now();
         match ready {
-            Ready::Datagrams => BUFFER.with_borrow_mut(|buffer| self.datagrams(buffer, now)),
-            Ready::Rtcp => BUFFER.with_borrow_mut(|buffer| self.rtcp_datagrams(buffer, now)),
-            Ready::Connection(id) => BUFFER.with_borrow_mut(|buffer| self.connection(id, buffer, now)),
-            Ready::Accepted(socket, from) => drop(self.connected(socket, from, now)),
+            Ready::Datagrams(port) => {
+                BUFFER.with_borrow_mut(|buffer| self.datagrams(port, buffer, now));
+                self.note_media(port, now);
+            }
+            Ready::Rtcp(port) => BUFFER.with_borrow_mut(|buffer| self.rtcp_datagrams(port, buffer, now)),
+            Ready::Connection(id, port) => {
+                BUFFER.with_borrow_mut(|buffer| self.connection(id, buffer, now));
+                if let Some(port) = port {
+                    self.note_media(port, now);
+                }
+            }
+            Ready::Accepted(socket, from, port) => drop(self.connected(socket, from, Some(port), now)),
             Ready::Delivered(first) => {
                 self.delivered(first, now);
                 for _ in 1..BATCH {
@@ -252,10 +292,10 @@ impl RtpIngress<'_> {
                 tracing::warn!(stream = %self.assigned, %error, "a connection cannot be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
-            Ready::Dialled(socket, device) => {
-                tracing::info!(stream = %self.assigned, remote = %canonical(device), "connected to the device");
+            Ready::Dialled(socket, device, port) => {
+                tracing::info!(stream = %self.assigned, remote = %canonical(device), port, "connected to the device");
                 let id = self.receiver.connect(device, now);
-                self.sockets.keep(id, socket);
+                self.sockets.keep(id, socket, Some(port));
                 self.quiet_since = now;
             }
             Ready::NotDialled(error) => self.note_useless(&error),
@@ -272,7 +312,7 @@ impl RtpIngress<'_> {
             }
             Delivered::Connection { socket, from, bytes, _waits: _ } => match TcpStream::from_std(socket) {
                 Ok(socket) => {
-                    if let Some(id) = self.connected(socket, from, now) {
+                    if let Some(id) = self.connected(socket, from, None, now) {
                         self.receiver.receive_stream(id, &bytes, now);
                     }
                 }
@@ -283,14 +323,33 @@ impl RtpIngress<'_> {
         }
     }
 
-    /// Somebody has connected.
-    fn connected(&mut self, socket: TcpStream, from: SocketAddr, now: Duration) -> Option<ConnectionId> {
+    /// Somebody has connected, to a leased RTP port or to the port that many share.
+    fn connected(
+        &mut self,
+        socket: TcpStream,
+        from: SocketAddr,
+        port: Option<u16>,
+        now: Duration,
+    ) -> Option<ConnectionId> {
         if !self.allows(from) {
             return None;
         }
         let id = self.receiver.connect(from, now);
-        self.sockets.keep(id, socket);
+        self.sockets.keep(id, socket, port);
         Some(id)
+    }
+
+    /// What was read from a door may have been the stream's media.
+    fn note_media(&mut self, port: u16, now: Duration) {
+        if self.receiver.counters().bytes == self.heard {
+            return;
+        }
+        self.media_on = Some(port);
+        let next = self.assigned.rtp.as_ref().and_then(|rtp| rtp.ports.next());
+        if let Some((port, settled)) = self.arrival.note(port, next.map(|next| next.rtp), now) {
+            tracing::info!(stream = %self.assigned, port, settled, "media comes on one of two ports");
+            self.stream.media_arrived(port, settled);
+        }
     }
 
     /// When a device that was connected to has sent nothing of use for too long.
@@ -319,18 +378,18 @@ impl RtpIngress<'_> {
         }
     }
 
-    fn datagrams(&mut self, buffer: &mut [u8], now: Duration) {
+    fn datagrams(&mut self, port: u16, buffer: &mut [u8], now: Duration) {
         for _ in 0..BATCH {
-            let Some((length, from)) = self.sockets.datagram(buffer) else { return };
+            let Some((length, from)) = self.sockets.datagram(port, buffer) else { return };
             if self.allows(from) {
                 self.receiver.receive_datagram(from, Bytes::copy_from_slice(&buffer[..length]), now);
             }
         }
     }
 
-    fn rtcp_datagrams(&mut self, buffer: &mut [u8], now: Duration) {
+    fn rtcp_datagrams(&mut self, port: u16, buffer: &mut [u8], now: Duration) {
         for _ in 0..BATCH {
-            let Some((length, from)) = self.sockets.rtcp_datagram(buffer) else { return };
+            let Some((length, from)) = self.sockets.rtcp_datagram(port, buffer) else { return };
             if self.allows(from) {
                 self.receiver.receive_rtcp(from, &buffer[..length], now);
             }
@@ -373,10 +432,12 @@ impl RtpIngress<'_> {
             publishing = publishing.max(self.event(event));
         }
         while let Some(Transmit { to, bytes }) = self.receiver.poll_transmit() {
-            match to {
-                Destination::Rtcp(peer) => self.sockets.send_rtcp(&bytes, peer),
-                Destination::Rtp(peer) => self.sockets.send(&bytes, peer),
-                Destination::Connection(id) => self.sockets.write(id, bytes),
+            match (to, self.media_on) {
+                (Destination::Rtcp(peer), Some(port)) => self.sockets.send_rtcp(port, &bytes, peer),
+                (Destination::Rtp(peer), Some(port)) => self.sockets.send(port, &bytes, peer),
+                (Destination::Connection(id), _) => self.sockets.write(id, bytes),
+                // The port that many share only receives.
+                (Destination::Rtcp(_) | Destination::Rtp(_), None) => {}
             }
         }
         let counters = self.receiver.counters();
@@ -401,9 +462,7 @@ impl RtpIngress<'_> {
                     publisher.give_up(EndReason::TakenOver);
                 }
                 self.told = Told::default();
-                if let Some(dialer) = self.sockets.dialer() {
-                    dialer.media_came();
-                }
+                self.sockets.media_came();
                 self.publish(by.address)
             }
             Event::Frame(frame) => {

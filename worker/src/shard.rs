@@ -126,6 +126,17 @@ pub enum ShardReport {
     Assigned(StreamRef),
     /// Nothing of the stream is left here: its ingress was dropped before this was sent.
     Closed(StreamRef),
+    /// Some leases of the stream were closed: what is bound for it says which.
+    LeasesClosed(StreamRef),
+    /// Media comes on one of two leases.
+    Arrived {
+        /// Of which stream.
+        stream: StreamRef,
+        /// The lease's RTP port.
+        port: u16,
+        /// It has come there long enough to stay.
+        settled: bool,
+    },
     /// A publisher came, went, or its codecs became known.
     Publisher {
         /// Of which stream.
@@ -159,6 +170,10 @@ impl ShardReport {
         match (self, newer) {
             (ShardReport::Assigned(old), ShardReport::Assigned(new)) => old == new,
             (ShardReport::Closed(old), ShardReport::Closed(new)) => old == new,
+            (ShardReport::LeasesClosed(old), ShardReport::LeasesClosed(new)) => old == new,
+            (ShardReport::Arrived { stream: old, .. }, ShardReport::Arrived { stream: new, .. }) => {
+                old == new
+            }
             (ShardReport::Publisher { stream: old, .. }, ShardReport::Publisher { stream: new, .. }) => {
                 old == new
             }

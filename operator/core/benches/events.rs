@@ -233,7 +233,10 @@ impl Bench {
                 let stream = assign.stream;
                 let ports = assign.source.ports();
                 self.open.insert(stream.clone(), (session, ports));
-                self.pending.push_back(Event::Report { session, report: Report::Assigned { stream, ports } });
+                self.pending.push_back(Event::Report {
+                    session,
+                    report: Report::Assigned { stream, ports, next: None },
+                });
             }
             Command::Revoke { stream, reason: _ } => {
                 self.open.remove(&stream);

@@ -199,6 +199,8 @@ pub enum AssignedSource {
         source: RtpSource,
         /// On which numbers.
         ports: Ports,
+        /// Numbers that are to take their place: both are open, and it comes on either.
+        next: Option<Ports>,
     },
     /// RTP on the worker's port for all.
     Shared {
@@ -212,7 +214,15 @@ impl AssignedSource {
     pub fn ports(&self) -> Option<Ports> {
         match self {
             Self::Push { protocols: _ } | Self::Shared { source: _ } => None,
-            Self::Rtp { source: _, ports } => Some(*ports),
+            Self::Rtp { source: _, ports, next: _ } => Some(*ports),
+        }
+    }
+
+    /// The numbers that are to take their place.
+    pub fn next(&self) -> Option<Ports> {
+        match self {
+            Self::Push { protocols: _ } | Self::Shared { source: _ } => None,
+            Self::Rtp { source: _, ports: _, next } => *next,
         }
     }
 }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use crate::claim::{Claim, ClaimPhase};
-use crate::ids::{NodeName, PoolName, Ports, StreamRef};
+use crate::claim::{ClaimPhase, Stage};
+use crate::ids::{NodeName, PoolName, StreamRef};
 use crate::ledger::{Held, Shape};
 use crate::node::Node;
 use crate::state::{Dirty, State, Write, shared_ssrc};
@@ -53,6 +53,14 @@ pub const INVARIANTS: &[(&str, Check)] = &[
     ("nothing is told to a worker whose inventory was not seen in this term", unknown_workers),
     ("a listener's port is in no pool on its node", listeners),
     ("a replica that does not lead marks nothing for a plan", standing_by),
+    ("a claim has a second lease only beside a first, once it may be known", seconds),
+    ("a second lease is told of only where it is on record", second_told),
+    (
+        "two leases are open only where their pool has the first no longer, or media comes on the second",
+        moves,
+    ),
+    ("a move with a deadline ends by it", move_deadlines),
+    ("who waits for a number beside its own is served when one is free", cramped),
 ];
 
 impl State {
@@ -103,14 +111,13 @@ fn leases_and_claims(state: &State) -> Vec<String> {
     for (name, _, port, claims, _) in state.leases() {
         for key in claims {
             let claim = state.claims.get(key).filter(|claim| claim.node == *name);
-            if !claim.and_then(Claim::ports).is_some_and(|ports| ports.numbers().any(|number| number == port))
-            {
+            if !claim.is_some_and(|claim| claim.numbers().any(|number| number == port)) {
                 found.push(format!("{port} on {name} is leased to {key}, which does not have it"));
             }
         }
     }
     for (key, claim) in &state.claims {
-        for port in claim.ports().into_iter().flat_map(Ports::numbers) {
+        for port in claim.numbers() {
             let held = state.nodes.get(&claim.node).and_then(|node| node.ledger.held(port));
             if !matches!(held, Some(Held::Leased { claims, pool: _, beneath: _ }) if claims.contains(key)) {
                 found.push(format!("{key} has {port} on {}, which is {held:?}", claim.node));
@@ -149,7 +156,8 @@ fn told_twice(state: &State) -> Vec<String> {
 }
 
 fn pairs(state: &State) -> Vec<String> {
-    let leases = state.claims.iter().filter_map(|(key, claim)| Some((key, claim.ports()?)));
+    let leases = state.claims.iter();
+    let leases = leases.flat_map(|(key, claim)| claim.leases().map(move |lease| (key, lease.ports)));
     let odd = leases
         .filter(|(_, ports)| ports.rtcp.is_some_and(|rtcp| ports.rtp % 2 != 0 || rtcp != ports.rtp + 1));
     odd.map(|(key, ports)| format!("{key} has {ports}")).collect()
@@ -158,12 +166,13 @@ fn pairs(state: &State) -> Vec<String> {
 fn shapes(state: &State) -> Vec<String> {
     let mut found = Vec::new();
     for (key, claim) in &state.claims {
-        let Some(lease) = &claim.lease else { continue };
-        let Some(source) = &lease.source else { continue };
-        let any = if source.rtcp { Shape::Pair } else { Shape::Single };
-        let asked = source.fixed().map_or(any, Shape::Exact);
-        if !asked.takes(lease.ports) {
-            found.push(format!("{key} has {} for {asked:?}", lease.ports));
+        for lease in claim.leases() {
+            let Some(source) = &lease.source else { continue };
+            let any = if source.rtcp { Shape::Pair } else { Shape::Single };
+            let asked = source.fixed().map_or(any, Shape::Exact);
+            if !asked.takes(lease.ports) {
+                found.push(format!("{key} has {} for {asked:?}", lease.ports));
+            }
         }
     }
     found
@@ -370,7 +379,7 @@ fn indexes(state: &State) -> Vec<String> {
         {
             found.push(format!("path {path} does not know {key}"));
         }
-        if let (Some(lease), Some(name)) = (&claim.lease, &claim.name) {
+        for (lease, name) in claim.leases().filter_map(|lease| Some((lease, claim.name.as_ref()?))) {
             let numbers = 1 + u32::from(lease.ports.rtcp.is_some());
             *users.entry((&claim.node, &lease.pool, &name.namespace)).or_default() += numbers;
         }
@@ -436,6 +445,91 @@ fn listeners(state: &State) -> Vec<String> {
             if on_shelf {
                 found.push(format!("{port} on {name}"));
             }
+        }
+    }
+    found
+}
+
+fn seconds(state: &State) -> Vec<String> {
+    let mut found = Vec::new();
+    for (key, claim) in &state.claims {
+        if claim.second.is_some() != state.seconds.contains(key) {
+            found.push(format!("{key} has {:?}, its index says otherwise", claim.second));
+        }
+        if claim.second.is_some() && (claim.lease.is_none() || !claim.may_be_known()) {
+            found.push(format!(
+                "{key} is {:?} and has {:?} beside {:?}",
+                claim.phase, claim.second, claim.lease
+            ));
+        }
+    }
+    let strangers = state.seconds.iter().filter(|key| !state.claims.contains_key(*key));
+    found.extend(strangers.map(|key| format!("{key} is over")));
+    found
+}
+
+fn second_told(state: &State) -> Vec<String> {
+    let mut found = Vec::new();
+    for (key, claim) in &state.claims {
+        let told = claim.assign.as_ref().and_then(|assign| assign.source.next());
+        let Some(second) = claim.second.as_ref().filter(|second| second.stage == Stage::Reserved) else {
+            continue;
+        };
+        if told == Some(second.lease.ports) {
+            found.push(format!("{key} was told of {}", second.lease.ports));
+        }
+    }
+    found
+}
+
+/// Between plans only: a plan looks at what was edited.
+fn moves(state: &State) -> Vec<String> {
+    let mut found = Vec::new();
+    for key in state.seconds.iter().filter(|key| !state.dirty.streams.contains(&key.uid)) {
+        let Some(claim) = state.claims.get(key).filter(|claim| claim.phase == ClaimPhase::Acknowledged)
+        else {
+            continue;
+        };
+        let draining = state.nodes.get(&claim.node).is_some_and(Node::is_draining);
+        let under_way =
+            state.streams.get(&key.uid).is_some_and(|it| it.write.is_some() || it.reading.is_some());
+        let Some(second) = claim.successor().filter(|second| !second.arrived) else { continue };
+        let has_pool = state.pools.contains_key(&second.lease.pool);
+        let settled = state.is_active() && !state.dirty.shelves && !draining && !under_way;
+        if settled && has_pool && !state.is_stale(claim) {
+            found.push(format!("{key} has {:?} beside {:?}", second.lease.ports, claim.ports()));
+        }
+    }
+    found
+}
+
+fn move_deadlines(state: &State) -> Vec<String> {
+    let overdue = state.seconds.iter().filter(|key| !state.dirty.streams.contains(&key.uid)).filter(|key| {
+        let claim = state.claims.get(*key).filter(|claim| claim.phase == ClaimPhase::Acknowledged);
+        let draining = |node: &NodeName| state.nodes.get(node).is_some_and(Node::is_draining);
+        let claim = claim.filter(|claim| state.is_active() && !draining(&claim.node));
+        let dated = claim.is_some_and(|claim| state.move_closes_at(claim).is_some());
+        dated && !state.timers.is_set(&Timer::MoveDue((*key).clone()))
+    });
+    overdue.map(|key| format!("{key}")).collect()
+}
+
+/// Between plans only: a plan serves who waits.
+fn cramped(state: &State) -> Vec<String> {
+    let mut found = Vec::new();
+    for (cramped, waiting) in &state.cramped {
+        let strangers = waiting.iter().filter(|uid| {
+            state.streams.get(*uid).is_none_or(|stream| stream.cramped.as_ref() != Some(cramped))
+        });
+        found.extend(strangers.map(|uid| format!("{uid} does not wait for a number of {}", cramped.pool)));
+        let planned = state.dirty.wake.is_empty() && !state.dirty.placement && !state.dirty.shelves;
+        let idle = waiting.iter().all(|uid| !state.dirty.streams.contains(uid));
+        if state.is_active()
+            && planned
+            && idle
+            && let Some(ports) = state.room_for(cramped)
+        {
+            found.push(format!("{waiting:?} wait for a number of {}, and {ports} is free", cramped.pool));
         }
     }
     found

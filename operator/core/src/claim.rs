@@ -28,6 +28,8 @@ pub(crate) struct Claim {
     /// Of two claims the one with the lower rank is the older.
     pub(crate) rank: u64,
     pub(crate) lease: Option<Lease>,
+    /// Beside it, while a pool's shrink has a sender go from one number to another.
+    pub(crate) second: Option<Second>,
     pub(crate) phase: ClaimPhase,
     /// The command that was last given about it in this session.
     pub(crate) told: Option<Told>,
@@ -44,6 +46,41 @@ pub(crate) struct Lease {
     pub(crate) transport: Option<RtpTransport>,
     /// What it was made for; absent when it was read from a status.
     pub(crate) source: Option<RtpSource>,
+}
+
+/// A second lease of a claim. It takes the place of the first, which lies outside its pool's ranges; then the two change places,
+/// and the second is the one to be closed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Second {
+    pub(crate) lease: Lease,
+    pub(crate) stage: Stage,
+    /// Since when both are open.
+    pub(crate) since: Option<UnixTime>,
+    /// Media comes on it, and not on the first.
+    pub(crate) arrived: bool,
+}
+
+/// How far a second lease has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Its numbers are taken. It is to be on record before its worker is told.
+    Reserved,
+    /// Its worker was told to open it beside the first.
+    Opening,
+    /// Both are open.
+    Open,
+    /// To be closed by its worker; its numbers are held until it says so.
+    Closing,
+}
+
+impl Stage {
+    /// Whether its worker was told of it.
+    pub(crate) fn is_told(self) -> bool {
+        match self {
+            Self::Reserved => false,
+            Self::Opening | Self::Open | Self::Closing => true,
+        }
+    }
 }
 
 /// How far a claim has come.
@@ -102,14 +139,44 @@ impl Claim {
         }
     }
 
+    /// Whether it is for another process than this. A record names the pod only.
+    pub(crate) fn is_of_another(&self, pod_uid: &str, boot: &BootId) -> bool {
+        self.boot.as_ref().map_or(*self.pod_uid != *pod_uid, |claimed| claimed != boot)
+    }
+
+    /// Whether its worker was told of it in this session after the command of that sequence.
+    pub(crate) fn is_told_after(&self, sequence: u64) -> bool {
+        self.told.is_some_and(|told| told.sequence > sequence)
+    }
+
     /// Who may have its numbers back while they cool.
     pub(crate) fn owner(&self) -> Option<Owner> {
         let namespace = self.name.as_ref()?.namespace.clone();
         Some(Owner { namespace, path: self.path.clone()? })
     }
 
-    /// Its numbers.
+    /// The numbers that it lives by.
     pub(crate) fn ports(&self) -> Option<Ports> {
         self.lease.as_ref().map(|lease| lease.ports)
+    }
+
+    /// Its leases: one, or two for a while.
+    pub(crate) fn leases(&self) -> impl Iterator<Item = &Lease> {
+        self.lease.iter().chain(self.second.as_ref().map(|second| &second.lease))
+    }
+
+    /// All its numbers.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = u16> + '_ {
+        self.leases().flat_map(|lease| lease.ports.numbers())
+    }
+
+    /// The lease that is to take the place of the first.
+    pub(crate) fn successor(&self) -> Option<&Second> {
+        self.second.as_ref().filter(|second| second.stage != Stage::Closing)
+    }
+
+    /// The second lease, if `port` is one of its numbers.
+    pub(crate) fn second_with(&self, port: u16) -> Option<&Second> {
+        self.second.as_ref().filter(|second| second.lease.ports.numbers().any(|number| number == port))
     }
 }

@@ -337,6 +337,8 @@ pub enum Report {
         stream: StreamRef,
         /// What is bound for it.
         ports: Option<Ports>,
+        /// What is bound beside it, to take its place.
+        next: Option<Ports>,
     },
     /// A number could not be bound; none of the lease's are held for this epoch.
     BindFailed {
@@ -355,6 +357,22 @@ pub enum Report {
     },
     /// A stream was stopped, or was not there when it was to be.
     Closed(Closed),
+    /// Numbers of a stream that goes on on others were closed.
+    PortsClosed {
+        /// Of which.
+        stream: StreamRef,
+        /// Which numbers.
+        ports: Vec<u16>,
+    },
+    /// Of two leases of a stream, media comes on this one.
+    Arrived {
+        /// Of which.
+        stream: StreamRef,
+        /// The lease's RTP number.
+        port: u16,
+        /// It has come there for 2 s.
+        settled: bool,
+    },
     /// A publisher came, went, or its codecs became known.
     Publisher {
         /// Of which.

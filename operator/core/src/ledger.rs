@@ -151,6 +151,11 @@ impl Ledger {
         self.draining.get(pool)
     }
 
+    /// The same of each pool.
+    pub(crate) fn all_draining(&self) -> impl Iterator<Item = (&PoolName, &BTreeSet<u16>)> {
+        self.draining.iter()
+    }
+
     /// The one place where a number changes hands.
     pub(crate) fn set(&mut self, port: u16, next: Option<Held>) {
         let before = self.held.remove(&port);

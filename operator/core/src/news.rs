@@ -3,6 +3,7 @@
 //! They are made with the write and told when it is known to be there: by then the watch may have brought it already.
 
 use crate::action::{Action, ObjectRef, Severity};
+use crate::ids::{Ports, UnixTime};
 use crate::reason::Reason;
 use crate::status::{Conditions, Failover, StreamStatus, Usage};
 
@@ -10,7 +11,38 @@ use crate::status::{Conditions, Failover, StreamStatus, Usage};
 pub(crate) fn of_stream(object: &ObjectRef, before: &StreamStatus, after: &StreamStatus) -> Vec<Action> {
     let mut news = transitions(object, &before.conditions, &after.conditions);
     news.extend(moved(object, before, after));
+    news.extend(moves(object, before, after));
     news
+}
+
+/// An event for numbers that others have been opened beside.
+fn moves(object: &ObjectRef, before: &StreamStatus, after: &StreamStatus) -> Option<Action> {
+    let ports = after.ports.as_ref()?;
+    let (pool, _) = ports.leased()?;
+    let previous = ports.previous.as_ref()?;
+    let since = previous.since?;
+    let was = before.ports.as_ref().and_then(|ports| ports.previous.as_ref());
+    if was.is_some_and(|was| was.since.is_some() && was.rtp == previous.rtp) {
+        return None;
+    }
+    let old = Ports { rtp: previous.rtp, rtcp: previous.rtcp };
+    let publish = after.endpoints.iter().find(|endpoint| endpoint.usage == Usage::Publish);
+    let what_now = match publish {
+        Some(endpoint) => format!("invite its sender to {}", endpoint.url),
+        None => format!("the device is connected to from {}", ports.rtp),
+    };
+    let at_last = previous.closes_at.map_or(String::new(), |UnixTime(at)| {
+        format!(", and in {}s in any case", at.saturating_sub(since.0))
+    });
+    let note = format!(
+        "{old} is outside spec.ranges of the PortPool {pool}: {what_now}. {old} is closed when media has come there{at_last}"
+    );
+    Some(Action::Emit {
+        object: object.clone(),
+        reason: Reason::PortsMoving,
+        severity: Severity::Normal,
+        note,
+    })
 }
 
 /// An event for a move that has come to its end.
@@ -72,6 +104,7 @@ fn is_told(reason: Reason) -> bool {
         | Reason::AboveThreshold
         | Reason::LeasesOutside
         | Reason::ForeignHolder
+        | Reason::DeadlineExceeded
         | Reason::EphemeralRange
         | Reason::NodePortRange => true,
         Reason::Accepted
@@ -84,6 +117,8 @@ fn is_told(reason: Reason) -> bool {
         | Reason::WorkerRestarted
         | Reason::Drained
         | Reason::Returned
+        | Reason::PortsMoving
+        | Reason::PortsMoved
         | Reason::Paused
         | Reason::Media
         | Reason::NoPublisher

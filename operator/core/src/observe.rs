@@ -16,6 +16,7 @@ mod lists;
 mod objects;
 mod recover;
 mod reports;
+mod second;
 mod sessions;
 mod writes;
 
@@ -101,6 +102,8 @@ impl State {
         self.lead = None;
         self.claims.clear();
         self.queues.clear();
+        self.cramped.clear();
+        self.seconds.clear();
         self.unplaced.clear();
         self.stranded.clear();
         self.leaving.clear();
@@ -130,6 +133,7 @@ impl State {
             stream.reading = None;
             stream.retry_at = None;
             stream.moving = None;
+            stream.cramped = None;
             stream.absent = None;
             stream.expiring = false;
         }

@@ -15,6 +15,7 @@ mod greet;
 mod place;
 mod pool_status;
 mod release;
+mod shrink;
 mod status;
 mod write;
 
@@ -59,7 +60,9 @@ impl State {
             let waiting: Vec<_> = self.unplaced.iter().map(|(_, uid)| uid.clone()).collect();
             self.dirty.streams.extend(waiting);
             self.mark_stranded();
-            let pools: Vec<_> = self.queues.keys().map(|queue| queue.pool.clone()).collect();
+            let pools = self.queues.keys().map(|queue| &queue.pool);
+            let pools: Vec<_> =
+                pools.chain(self.cramped.keys().map(|cramped| &cramped.pool)).cloned().collect();
             self.dirty.wake.extend(pools);
         }
         for former in std::mem::take(&mut self.dirty.returns) {
@@ -68,6 +71,7 @@ impl State {
         loop {
             if let Some(pool) = self.dirty.wake.pop_first() {
                 self.serve_waiting(&pool, now);
+                self.serve_cramped(&pool, now);
             } else if let Some(uid) = self.dirty.streams.pop_first() {
                 self.settle(&uid, now);
             } else if let Some(uid) = self.next_to_leave() {

@@ -82,6 +82,12 @@ reasons! {
     WorkerLost,
     /// Its worker or its node is being emptied: it has moved.
     Drained,
+    /// Its pool has its number no longer, and another one is open beside it.
+    PortsMoving,
+    /// It has another number: the one outside its pool's ranges is closed.
+    PortsMoved,
+    /// No media has come on its other number in time: the one outside its pool's ranges is closed.
+    DeadlineExceeded,
     /// Its former worker, which was given up, has its publisher all the same: it has gone back there.
     Returned,
     /// Its worker's process was started again.

@@ -256,6 +256,14 @@ pub struct PoolSpec {
     pub nearly_exhausted_percent: u8,
 }
 
+impl PoolSpec {
+    /// Whether streams of a namespace may lease from it.
+    pub fn allows(&self, namespace: &str) -> bool {
+        let Self { allowed_namespaces, .. } = self;
+        allowed_namespaces.is_empty() || allowed_namespaces.iter().any(|allowed| &**allowed == namespace)
+    }
+}
+
 /// Ports from `start` to `end`, both of them included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PortRange {
@@ -270,4 +278,9 @@ pub struct PortRange {
 pub enum Shrink {
     /// They end by themselves.
     Wait,
+    /// A second lease is taken beside each, and the first is closed once media has come on the second.
+    Move {
+        /// At the latest so long after the second was opened.
+        deadline: Duration,
+    },
 }

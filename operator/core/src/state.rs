@@ -17,7 +17,7 @@ use crate::ids::{
 use crate::node::Node;
 use crate::pool::Pool;
 use crate::status::{PoolStatus, StreamStatus};
-use crate::stream::{Arrival, Queue, Stream};
+use crate::stream::{Arrival, Cramped, Queue, Stream};
 use crate::timers::Timers;
 use crate::window::Window;
 
@@ -68,6 +68,10 @@ pub struct State {
     pub(crate) secret_users: BTreeMap<ObjectName, BTreeSet<Uid>>,
     /// Streams that wait for a port, in the order of arrival.
     pub(crate) queues: BTreeMap<Queue, BTreeSet<(Arrival, Uid)>>,
+    /// Streams on numbers that their pool has no longer, for which no other number is free.
+    pub(crate) cramped: BTreeMap<Cramped, BTreeSet<Uid>>,
+    /// Claims with two leases.
+    pub(crate) seconds: BTreeSet<StreamRef>,
     /// Streams that wait for a worker or a pool.
     pub(crate) unplaced: BTreeSet<(Arrival, Uid)>,
     /// Streams whose worker is gone and which could not be moved.
@@ -216,6 +220,8 @@ impl State {
             secrets: BTreeMap::new(),
             secret_users: BTreeMap::new(),
             queues: BTreeMap::new(),
+            cramped: BTreeMap::new(),
+            seconds: BTreeSet::new(),
             unplaced: BTreeSet::new(),
             stranded: BTreeSet::new(),
             leaving: BTreeSet::new(),

@@ -139,6 +139,21 @@ pub struct RtpPorts {
     pub rtcp: Option<u16>,
     /// What is open on it.
     pub transport: RtpTransport,
+    /// Numbers outside the pool's ranges that these take the place of, while both are open.
+    pub previous: Option<PreviousPorts>,
+}
+
+/// Numbers that others take the place of, as people read them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PreviousPorts {
+    /// The RTP number.
+    pub rtp: u16,
+    /// The RTCP number of a pair.
+    pub rtcp: Option<u16>,
+    /// Since when both are open; absent until they are.
+    pub since: Option<UnixTime>,
+    /// When these are closed at the latest; absent: when media has come on the others.
+    pub closes_at: Option<UnixTime>,
 }
 
 impl RtpPorts {

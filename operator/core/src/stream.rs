@@ -70,6 +70,8 @@ pub(crate) struct Stream {
     pub(crate) stuck: Vec<(Duration, BootId)>,
     /// A move that awaits the new worker's acknowledgement.
     pub(crate) moving: Option<Moving>,
+    /// Its pool has its number no longer, and no other one for it.
+    pub(crate) cramped: Option<Cramped>,
     pub(crate) failovers: u32,
     pub(crate) last_failover: Option<Failover>,
     /// A list lacked it.
@@ -165,6 +167,14 @@ pub(crate) struct Queue {
     pub(crate) node_selector: Selector,
 }
 
+/// Where a stream waits for a number beside its own: if one can't have it, none can.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Cramped {
+    pub(crate) pool: PoolName,
+    pub(crate) node: NodeName,
+    pub(crate) shape: Shape,
+}
+
 impl Queue {
     /// The numbers that are waited for, where no others will do.
     pub(crate) fn exact(&self) -> Option<Ports> {
@@ -235,6 +245,7 @@ impl Stream {
             suspect: false,
             stuck: Vec::new(),
             moving: None,
+            cramped: None,
             failovers: 0,
             last_failover: None,
             absent: None,

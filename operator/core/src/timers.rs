@@ -26,6 +26,8 @@ pub(crate) enum Timer {
     Return(StreamRef),
     /// The sender of a stream has had time to find its new ports: the old ones are closed.
     Handover(StreamRef),
+    /// A stream's former number, which its pool has no longer, is closed though no media has come on the one beside it.
+    MoveDue(StreamRef),
     /// A stream may have been without media too long.
     Quiet(Uid),
     /// A write that was refused is tried again.

@@ -140,8 +140,16 @@ fn beat(it: &wire::Beat) -> Result<Beat, Unsound> {
 
 fn report(kind: Kind) -> Result<Report, Unsound> {
     Ok(match kind {
-        Kind::Assigned(wire::Assigned { stream, ports }) => {
-            Report::Assigned { stream: stream_of(stream)?, ports: lease(&ports)? }
+        Kind::Assigned(wire::Assigned { stream, ports, next_ports }) => {
+            Report::Assigned { stream: stream_of(stream)?, ports: lease(&ports)?, next: lease(&next_ports)? }
+        }
+        Kind::PortsClosed(wire::PortsClosed { stream, ports }) => {
+            let ports = ports.into_iter().map(|value| port("ports_closed.ports", value));
+            Report::PortsClosed { stream: stream_of(stream)?, ports: ports.collect::<Result<_, _>>()? }
+        }
+        Kind::Arrived(wire::Arrived { stream, port, settled }) => {
+            let port = self::port("arrived.port", port)?;
+            Report::Arrived { stream: stream_of(stream)?, port, settled }
         }
         Kind::BindFailed(it) => bind_failed(it)?,
         Kind::Closed(it) => Report::Closed(closed(it)?),

@@ -53,8 +53,8 @@ fn assign(it: &Assign) -> wire::Assign {
         it;
     let (protocols, rtp) = match source {
         AssignedSource::Push { protocols } => (protocols.iter().map(push_protocol).collect(), None),
-        AssignedSource::Rtp { source, ports } => (Vec::new(), Some(rtp(source, Some(*ports)))),
-        AssignedSource::Shared { source } => (Vec::new(), Some(rtp(source, None))),
+        AssignedSource::Rtp { source, ports, next } => (Vec::new(), Some(rtp(source, Some(*ports), *next))),
+        AssignedSource::Shared { source } => (Vec::new(), Some(rtp(source, None, None))),
     };
     wire::Assign {
         stream: Some(self::stream(stream)),
@@ -147,7 +147,7 @@ fn access(tokens: &Tokens, allowed_cidrs: &[Arc<str>]) -> wire::Access {
     }
 }
 
-fn rtp(source: &RtpSource, ports: Option<Ports>) -> wire::RtpSource {
+fn rtp(source: &RtpSource, ports: Option<Ports>, next: Option<Ports>) -> wire::RtpSource {
     // Its numbers are in the lease, if it has one.
     let RtpSource { transport, ssrc, ssrc_policy, rtcp: _, port: _, shared, remote } = source;
     let transport = match transport {
@@ -169,6 +169,10 @@ fn rtp(source: &RtpSource, ports: Option<Ports>) -> wire::RtpSource {
             .as_ref()
             .map(|Remote { host, port }| wire::Remote { host: host.to_string(), port: u32::from(*port) }),
         shared: *shared,
+        next: next.map(|Ports { rtp, rtcp }| wire::LeasedPorts {
+            rtp_port: u32::from(rtp),
+            rtcp_port: rtcp.map(u32::from),
+        }),
     }
 }
 

@@ -19,8 +19,9 @@ fn report(kind: Kind) -> Result<Event, String> {
 
 #[test]
 fn leases_are_none_one_or_a_pair() {
-    let assigned =
-        |ports: &[u32]| report(Kind::Assigned(wire::Assigned { stream: stream(), ports: ports.to_vec() }));
+    let assigned = |ports: &[u32]| {
+        report(Kind::Assigned(wire::Assigned { stream: stream(), ports: ports.to_vec(), next_ports: vec![] }))
+    };
     let ports = |event: Result<Event, String>| match event {
         Ok(Event::Report { report: Report::Assigned { ports, .. }, .. }) => {
             Ok(ports.map(|ports| (ports.rtp, ports.rtcp)))
@@ -34,6 +35,30 @@ fn leases_are_none_one_or_a_pair() {
     assert_eq!(
         ports(assigned(&[1, 2, 3])),
         Err("a lease of 3 ports in the worker's message; there are one or two".to_owned())
+    );
+}
+
+#[test]
+fn what_is_said_of_a_second_lease_is_taken_over() {
+    let said = |kind| match report(kind) {
+        Ok(Event::Report { report, .. }) => Ok(report),
+        Ok(other) => panic!("{other:?}"),
+        Err(error) => Err(error),
+    };
+    let both = wire::Assigned { stream: stream(), ports: vec![20000], next_ports: vec![20002, 20003] };
+    let Ok(Report::Assigned { ports, next, .. }) = said(Kind::Assigned(both)) else { panic!("it is sound") };
+    assert_eq!((ports.map(|it| it.rtp), next.and_then(|it| it.rtcp)), (Some(20000), Some(20003)));
+    let closed = |ports| said(Kind::PortsClosed(wire::PortsClosed { stream: stream(), ports }));
+    assert!(matches!(closed(vec![20000]), Ok(Report::PortsClosed { ports, .. }) if ports == [20000]));
+    assert_eq!(
+        closed(vec![0]).map(|_| ()),
+        Err("ports_closed.ports is 0 in the worker's message, which is no port".to_owned())
+    );
+    let arrived = |port| said(Kind::Arrived(wire::Arrived { stream: stream(), port, settled: true }));
+    assert!(matches!(arrived(20002), Ok(Report::Arrived { port: 20002, settled: true, .. })));
+    assert_eq!(
+        arrived(65536).map(|_| ()),
+        Err("arrived.port is 65536 in the worker's message, which is no port".to_owned())
     );
 }
 

@@ -510,7 +510,7 @@ impl Worker {
 impl Held {
     fn assigned(&self) -> Kind {
         let ports = self.ports.iter().copied().map(u32::from).collect();
-        Kind::Assigned(wire::Assigned { stream: Some(told(&self.stream)), ports })
+        Kind::Assigned(wire::Assigned { stream: Some(told(&self.stream)), ports, next_ports: vec![] })
     }
 }
 

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::control::v1 as wire;
-use tokio::sync::watch;
 use wire::report::Kind;
 
-use crate::assignment::{Assignment, RtpPorts, RtpTransport, StreamRef};
+use crate::assignment::{Assignment, Ports, StreamRef};
 use crate::convert;
+use crate::listeners::PortLease;
+use crate::rtp::edits::Edits;
 use crate::shard::{EndReason, PublisherInfo};
 
 /// Closed ports are told again in inventories for this long.
@@ -35,7 +36,9 @@ pub struct Held {
     /// Ports of the present epoch that were bound.
     pub ports: Vec<u16>,
     /// Tells its ingress of an edit.
-    edits: Option<watch::Sender<Arc<Assignment>>>,
+    edits: Option<Edits>,
+    /// On which of two leases media comes, by its RTP port, and whether it has come there long enough to stay.
+    arrived: Option<(u16, bool)>,
     publisher: Option<PublisherInfo>,
     /// Why nobody publishes, in the words of a [`EndReason`] or of a connection that did not come about.
     ended: Option<Arc<str>>,
@@ -75,8 +78,10 @@ struct ClosedPorts {
 pub enum Change {
     /// Bind its ports, if it has any, and hand it to its shard.
     Take,
-    /// The ports stay; tell its shard.
+    /// It has no ports of its own, or waits for them; tell its shard.
     Alter,
+    /// One of its leases stays: bind the other, if there is one to be, and tell its ingress and its shard.
+    Shift,
     /// Tell its shard of the new epoch, which closes the ports of the former; take it when they are closed.
     Replace,
     /// It is done when the stop that is under way is.
@@ -113,7 +118,7 @@ impl Held {
 
     /// Whether its ingress has ended by itself.
     pub fn is_over(&self) -> bool {
-        self.edits.as_ref().is_some_and(watch::Sender::is_closed)
+        self.edits.as_ref().is_some_and(Edits::is_closed)
     }
 }
 
@@ -129,19 +134,23 @@ impl Streams {
         if new < old {
             return Change::Stale;
         }
-        let same_ports = numbers(&held.assignment) == numbers(&assignment);
+        let goes_on = goes_on(&held.assignment, &assignment);
+        if new == old && !goes_on {
+            // Numbers belong to an epoch; an operator that changes all of them within one has lost count.
+            return Change::Stale;
+        }
+        // They are looked at when they are bound, where those of a former epoch are being closed.
+        if new == old && lease(&assignment).is_some() && !held.is_replacing() {
+            return Change::Shift;
+        }
         // What has no ports of its own goes on; not if it had some, which are being closed.
-        let goes_on = numbers(&assignment).is_none() && !held.is_replacing();
-        if new == old || (same_ports && goes_on) {
-            if !same_ports {
-                // Numbers belong to an epoch; an operator that changes them within one has lost count.
-                return Change::Stale;
-            }
+        if new == old || (goes_on && lease(&assignment).is_none() && !held.is_replacing()) {
             if new > old {
                 held.phase = Phase::Handed;
             }
-            if let Some(edits) = &held.edits {
-                edits.send_replace(assignment.clone());
+            // The ingress of a former epoch hears nothing of this one.
+            if let Some(edits) = held.edits.as_ref().filter(|_| !held.is_replacing()) {
+                edits.tell(assignment.clone(), None);
             }
             held.assignment = assignment;
             return Change::Alter;
@@ -156,18 +165,27 @@ impl Streams {
         Change::Replace
     }
 
+    /// What is assigned of a stream whose ports are open is this from here on; with a second lease, if one was bound for it.
+    pub fn shifted(&mut self, assignment: Arc<Assignment>, next: Option<PortLease>) {
+        let Some(held) = self.held.get_mut(&assignment.stream.uid) else { return };
+        if self::next(&held.assignment) != self::next(&assignment) {
+            held.arrived = None;
+        }
+        held.ports.extend(next.iter().flat_map(|lease| lease.ports.numbers()));
+        if let Some(edits) = &held.edits {
+            edits.tell(assignment.clone(), next);
+        }
+        held.assignment = assignment;
+    }
+
     /// A stream's ports are bound and its shard was told.
-    pub fn handed(
-        &mut self,
-        assignment: Arc<Assignment>,
-        ports: Vec<u16>,
-        edits: Option<watch::Sender<Arc<Assignment>>>,
-    ) {
+    pub fn handed(&mut self, assignment: Arc<Assignment>, ports: Vec<u16>, edits: Option<Edits>) {
         let held = self.held.entry(assignment.stream.uid.clone()).or_insert_with(|| Held {
             assignment: assignment.clone(),
             phase: Phase::Handed,
             ports: Vec::new(),
             edits: None,
+            arrived: None,
             publisher: None,
             ended: None,
             live: false,
@@ -177,6 +195,7 @@ impl Streams {
             phase: Phase::Handed,
             ports,
             edits,
+            arrived: None,
             publisher: held.publisher.take(),
             ended: held.ended.take(),
             live: held.live,
@@ -231,6 +250,11 @@ impl Streams {
     }
 
     fn remember(&mut self, stream: &StreamRef, ports: Vec<u16>, now: Duration) -> Kind {
+        let report = self.note_closed(stream, ports, now);
+        Kind::Closed(wire::Closed { ago_ms: 0, ..report })
+    }
+
+    fn note_closed(&mut self, stream: &StreamRef, ports: Vec<u16>, now: Duration) -> wire::Closed {
         self.forget(now);
         if self.closed.len() == CLOSED_MAX {
             self.closed.pop_front();
@@ -238,7 +262,7 @@ impl Streams {
         let closed = ClosedPorts { at: now, stream: stream.clone(), ports };
         let report = closed_message(&closed, now);
         self.closed.push_back(closed);
-        Kind::Closed(wire::Closed { ago_ms: 0, ..report })
+        report
     }
 
     fn forget(&mut self, now: Duration) {
@@ -278,6 +302,35 @@ impl Streams {
         Some(publisher_message(held))
     }
 
+    /// Some of its leases were closed, and these ports are what is left. What is to be told.
+    pub fn leases_closed(&mut self, stream: &StreamRef, open: &[u16], now: Duration) -> Option<Kind> {
+        let held = self.current(stream)?;
+        let (left, closed): (Vec<u16>, Vec<u16>) = held.ports.iter().partition(|port| open.contains(port));
+        held.ports = left;
+        match held.phase {
+            Phase::Handed | Phase::InForce => {}
+            // They are told with all others.
+            Phase::Replacing { .. } | Phase::Revoking { .. } => {
+                held.ports.extend(closed);
+                return None;
+            }
+        }
+        if closed.is_empty() {
+            return None;
+        }
+        let ports = closed.iter().map(|&port| port.into()).collect();
+        self.note_closed(stream, closed, now);
+        Some(Kind::PortsClosed(wire::PortsClosed { stream: Some(convert::stream_ref(stream)), ports }))
+    }
+
+    /// Media comes on one of its two leases.
+    pub fn arrived(&mut self, stream: &StreamRef, port: u16, settled: bool) -> Option<Kind> {
+        let held = self.current(stream)?;
+        next(&held.assignment)?;
+        held.arrived = Some((port, settled));
+        arrived_message(held)
+    }
+
     /// Its device could not be connected to. Said once, however often that is tried.
     pub fn dial_failed(&mut self, stream: &StreamRef, error: Arc<str>) -> Option<Kind> {
         let held = self.current(stream)?;
@@ -307,7 +360,7 @@ impl Streams {
                 let publisher =
                     (held.publisher.is_some() || held.ended.is_some()).then(|| publisher_message(held));
                 let media = held.live.then(|| media_message(held));
-                [Some(assigned_message(held)), publisher, media]
+                [Some(assigned_message(held)), publisher, media, arrived_message(held)]
             })
             .flatten()
             .collect()
@@ -341,18 +394,42 @@ impl Streams {
     }
 }
 
-/// What is open for a stream alone.
-fn numbers(assignment: &Assignment) -> Option<(RtpTransport, u16, Option<u16>)> {
-    let source = assignment.rtp.as_ref()?;
-    match source.ports {
-        RtpPorts::Leased { rtp, rtcp } => Some((source.transport, rtp, rtcp)),
-        RtpPorts::Shared => None,
+/// Whether an assignment goes by what another one had open: by one of its leases, or likewise by none.
+fn goes_on(held: &Assignment, assignment: &Assignment) -> bool {
+    match (&held.rtp, &assignment.rtp) {
+        (None, None) => true,
+        (Some(had), Some(has)) => match has.ports.lease() {
+            Some(lease) => had.transport == has.transport && had.ports.leases().any(|had| had == lease),
+            None => had.ports.lease().is_none(),
+        },
+        (None, Some(_)) | (Some(_), None) => false,
     }
 }
 
+fn lease(assignment: &Assignment) -> Option<Ports> {
+    assignment.rtp.as_ref()?.ports.lease()
+}
+
+fn next(assignment: &Assignment) -> Option<Ports> {
+    assignment.rtp.as_ref()?.ports.next()
+}
+
 fn assigned_message(held: &Held) -> Kind {
-    let ports = held.ports.iter().map(|&port| port.into()).collect();
-    Kind::Assigned(wire::Assigned { stream: Some(convert::stream_ref(&held.assignment.stream)), ports })
+    let open = |lease: Option<Ports>| {
+        let numbers = lease.into_iter().flat_map(Ports::numbers);
+        numbers.filter(|port| held.ports.contains(port)).map(u32::from).collect()
+    };
+    Kind::Assigned(wire::Assigned {
+        stream: Some(convert::stream_ref(&held.assignment.stream)),
+        ports: open(lease(&held.assignment)),
+        next_ports: open(next(&held.assignment)),
+    })
+}
+
+fn arrived_message(held: &Held) -> Option<Kind> {
+    let (port, settled) = held.arrived?;
+    let stream = Some(convert::stream_ref(&held.assignment.stream));
+    Some(Kind::Arrived(wire::Arrived { stream, port: port.into(), settled }))
 }
 
 fn publisher_message(held: &Held) -> Kind {

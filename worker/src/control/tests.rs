@@ -285,7 +285,7 @@ fn closed(uid: &str, epoch: u64, ports: &[u16]) -> Kind {
 
 fn assigned(uid: &str, epoch: u64, ports: &[u16]) -> Kind {
     let ports = ports.iter().map(|&port| port.into()).collect();
-    Kind::Assigned(wire::Assigned { stream: Some(stream(uid, epoch)), ports })
+    Kind::Assigned(wire::Assigned { stream: Some(stream(uid, epoch)), ports, next_ports: vec![] })
 }
 
 /// A number that is free in both transports; tests run side by side, so none is handed out twice.
@@ -499,6 +499,84 @@ fn a_new_epoch_gets_its_ports_once_those_of_the_former_are_closed() {
         session.tell(1, assign("a", 1, udp(port))).await;
         session.beat(3).await;
         assert_eq!(world.ports.all(), [(port, Protocol::Udp, own("a", 2))]);
+    });
+}
+
+#[test]
+fn a_second_lease_is_opened_beside_the_first_and_either_is_closed_before_it_is_told() {
+    with_control(async |world: World| {
+        let (mut session, ..) = world.session().await.greeted().await;
+        let (first, ingress) = world.leased(&mut session).await;
+        let second = free_port();
+        let both = |first: u16, second: u16| {
+            let next = wire::LeasedPorts { rtp_port: second.into(), rtcp_port: None };
+            udp(first).map(|rtp| wire::RtpSource { next: Some(next), ..rtp })
+        };
+        session.tell(1, assign("a", 1, both(first, second))).await;
+        let (assignment, another) = world.assigned().await;
+        assert!(another.is_none(), "its ingress goes on");
+        assert_eq!(assignment.rtp.as_ref().unwrap().ports.next(), Some(Ports { rtp: second, rtcp: None }));
+        world.says(ShardReport::Assigned(own("a", 1))).await;
+        let Kind::Assigned(told) = session.report().await else { panic!("an acknowledgement was due") };
+        assert_eq!((told.ports, told.next_ports), (vec![first.into()], vec![second.into()]));
+        let table = |ports: &[u16]| {
+            let mut all: Vec<_> = ports.iter().map(|&port| (port, Protocol::Udp, own("a", 1))).collect();
+            all.sort();
+            all
+        };
+        assert_eq!(world.ports.all(), table(&[first, second]));
+
+        // Where media comes is told, and told again to whoever asks for the inventory.
+        world.says(ShardReport::Arrived { stream: own("a", 1), port: second, settled: true }).await;
+        let arrived =
+            Kind::Arrived(wire::Arrived { stream: Some(stream("a", 1)), port: second.into(), settled: true });
+        assert_eq!(session.report().await, arrived);
+        session.tell(1, Command::InventoryRequest(wire::InventoryRequest { id: 1 })).await;
+        assert_eq!(session.inventory().await.bound.len(), 2);
+        assert!(matches!(session.report().await, Kind::Assigned(_)));
+        assert_eq!(session.report().await, arrived);
+
+        // The first is told to be closed once the ingress has closed it.
+        session.tell(1, assign("a", 1, udp(second))).await;
+        let _ = world.assigned().await;
+        session.beat(4).await;
+        assert_eq!(world.ports.all(), table(&[first, second]));
+        drop(ingress);
+        let kept = world.ports.lease(&own("a", 1), RtpTransport::Udp, Ports { rtp: second, rtcp: None });
+        world.says(ShardReport::LeasesClosed(own("a", 1))).await;
+        let ports = vec![first.into()];
+        assert_eq!(
+            session.report().await,
+            Kind::PortsClosed(wire::PortsClosed { stream: Some(stream("a", 1)), ports })
+        );
+        assert_eq!(world.ports.all(), table(&[second]));
+        drop(kept);
+    });
+}
+
+#[test]
+fn a_second_lease_that_is_taken_is_reported_and_the_first_stays() {
+    with_control(async |world: World| {
+        let (mut session, ..) = world.session().await.greeted().await;
+        let (first, _ingress) = world.leased(&mut session).await;
+        let second = free_port();
+        let thief = TcpListener::bind(("127.0.0.1", second)).unwrap();
+        let next = Some(wire::LeasedPorts { rtp_port: second.into(), rtcp_port: None });
+        let both = || udp(first).map(|rtp| wire::RtpSource { next, ..rtp });
+        session.tell(1, assign("a", 1, both())).await;
+        let (assignment, _) = world.assigned().await;
+        assert_eq!(assignment.rtp.as_ref().unwrap().ports.next(), None, "nobody serves it");
+        let Kind::BindFailed(failed) = session.report().await else { panic!("a failed bind was due") };
+        assert_eq!((failed.port, failed.own), (second.into(), false));
+        assert_eq!(world.ports.all(), [(first, Protocol::Udp, own("a", 1))]);
+        drop(thief);
+
+        // It is tried again when it is asked for again; numbers that have nothing to do with those that it has are not taken.
+        session.tell(1, assign("a", 1, both())).await;
+        assert!(world.assigned().await.0.rtp.as_ref().unwrap().ports.next().is_some());
+        session.tell(1, assign("a", 1, udp(free_port()))).await;
+        session.beat(4).await;
+        assert_eq!(world.ports.all().len(), 2);
     });
 }
 

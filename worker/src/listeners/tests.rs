@@ -10,6 +10,14 @@ fn stream(uid: &str) -> StreamRef {
     StreamRef { uid: uid.into(), epoch: 1 }
 }
 
+fn one(rtp: u16) -> Ports {
+    Ports { rtp, rtcp: None }
+}
+
+fn pair(rtp: u16) -> Ports {
+    Ports { rtp, rtcp: Some(rtp + 1) }
+}
+
 /// An even number, free in both transports together with the odd one after it. Tests run side by side, so a number is
 /// never handed out twice; below the ephemeral range, so that no client's socket lands on it.
 fn free_pair() -> u16 {
@@ -33,7 +41,7 @@ fn a_lease_opens_the_media_transport_alone_and_closes_on_drop() {
     ] {
         let ports = BoundPorts::default();
         let port = free_pair();
-        let lease = ports.lease(&stream("a"), (port, Some(port + 1)), transport).unwrap();
+        let lease = ports.lease(&stream("a"), transport, pair(port)).unwrap();
         let expected = [(port, opened, stream("a")), (port + 1, opened, stream("a"))];
         assert_eq!(ports.all(), expected);
         assert_eq!(ports.owner(port, tried), None);
@@ -57,14 +65,14 @@ fn a_pair_is_bound_whole_or_not_at_all_and_the_error_names_the_number() {
                 Protocol::Tcp => Box::new(TcpListener::bind(("127.0.0.1", port + 1)).unwrap()),
                 Protocol::Udp => Box::new(UdpSocket::bind(("127.0.0.1", port + 1)).unwrap()),
             };
-            let error = ports.lease(&stream("a"), (port, Some(port + 1)), transport).unwrap_err();
+            let error = ports.lease(&stream("a"), transport, pair(port)).unwrap_err();
             assert_eq!((error.port, error.protocol, &error.own), (port + 1, protocol, &None));
             assert_eq!(error.source.kind(), io::ErrorKind::AddrInUse);
             assert_eq!(ports.all(), []);
             assert!(listen(port).is_ok() && datagrams(port).is_ok());
 
             drop(thief);
-            ports.lease(&stream("a"), (port, Some(port + 1)), transport).unwrap();
+            ports.lease(&stream("a"), transport, pair(port)).unwrap();
         }
     }
 }
@@ -73,8 +81,8 @@ fn a_pair_is_bound_whole_or_not_at_all_and_the_error_names_the_number() {
 fn a_number_held_by_a_stream_of_this_worker_is_known_as_own() {
     let ports = BoundPorts::default();
     let port = free_pair();
-    let _held = ports.lease(&stream("a"), (port, None), RtpTransport::Udp).unwrap();
-    let error = ports.lease(&stream("b"), (port, None), RtpTransport::TcpPassive).unwrap_err();
+    let _held = ports.lease(&stream("a"), RtpTransport::Udp, one(port)).unwrap();
+    let error = ports.lease(&stream("b"), RtpTransport::TcpPassive, one(port)).unwrap_err();
     assert_eq!((error.protocol, error.own.clone()), (Protocol::Udp, Some(stream("a"))));
     assert!(error.to_string().starts_with(&format!("port {port}/udp of stream b: ")), "{error}");
 }
@@ -83,7 +91,7 @@ fn a_number_held_by_a_stream_of_this_worker_is_known_as_own() {
 fn a_listener_that_closed_first_is_bound_again_at_once() {
     let ports = BoundPorts::default();
     let port = free_pair();
-    let lease = ports.lease(&stream("a"), (port, None), RtpTransport::TcpPassive).unwrap();
+    let lease = ports.lease(&stream("a"), RtpTransport::TcpPassive, one(port)).unwrap();
     let Media::Tcp(listener) = &lease.media else { panic!("a TCP lease") };
     let peer = TcpStream::connect(("127.0.0.1", port)).unwrap();
     listener.socket().set_nonblocking(false).unwrap();
@@ -92,14 +100,14 @@ fn a_listener_that_closed_first_is_bound_again_at_once() {
     drop(accepted);
     drop(lease);
     drop(peer);
-    ports.lease(&stream("b"), (port, None), RtpTransport::TcpPassive).unwrap();
+    ports.lease(&stream("b"), RtpTransport::TcpPassive, one(port)).unwrap();
 }
 
 #[test]
 fn a_number_to_connect_from_is_ours_and_is_connected_from_again_and_again() {
     let ports = BoundPorts::default();
     let port = free_pair();
-    let lease = ports.lease(&stream("a"), (port, None), RtpTransport::TcpActive).unwrap();
+    let lease = ports.lease(&stream("a"), RtpTransport::TcpActive, one(port)).unwrap();
     assert_eq!(ports.all(), [(port, Protocol::Tcp, stream("a"))]);
     let plain = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     let bound = plain.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into());
@@ -124,7 +132,7 @@ fn a_number_to_connect_from_is_ours_and_is_connected_from_again_and_again() {
     drop(lease);
     assert_eq!(ports.all(), []);
     let thief = listen(port).unwrap();
-    let error = ports.lease(&stream("a"), (port, None), RtpTransport::TcpActive).unwrap_err();
+    let error = ports.lease(&stream("a"), RtpTransport::TcpActive, one(port)).unwrap_err();
     assert_eq!((error.port, error.protocol), (port, Protocol::Tcp));
     drop(thief);
 }
@@ -133,7 +141,7 @@ fn a_number_to_connect_from_is_ours_and_is_connected_from_again_and_again() {
 fn datagrams_reach_a_lease_over_both_families() {
     let ports = BoundPorts::default();
     let port = free_pair();
-    let lease = ports.lease(&stream("a"), (port, None), RtpTransport::Udp).unwrap();
+    let lease = ports.lease(&stream("a"), RtpTransport::Udp, one(port)).unwrap();
     let Media::Udp(leased) = &lease.media else { panic!("a UDP lease") };
     leased.socket().set_nonblocking(false).unwrap();
     leased.socket().set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();

@@ -227,9 +227,11 @@ impl Findings {
         let few = spec.reserved.len() <= port_pool::RESERVED_MAX as usize;
         self.must(few, "spec.reserved", words::RESERVED_MAX);
         self.between(spec.cooldown, "100ms", "1h", "spec.cooldown", words::COOLDOWN);
-        let wait = spec.shrink.policy == ShrinkPolicy::Wait;
-        self.works(wait, "spec.shrink.policy", words::SHRINK_MOVE);
-        self.works(spec.shrink.deadline.is_none(), "spec.shrink.deadline", words::SHRINK_DEADLINE);
+        if let Some(deadline) = spec.shrink.deadline {
+            const FIELD: &str = "spec.shrink.deadline";
+            self.must(spec.shrink.policy == ShrinkPolicy::Move, FIELD, words::SHRINK_DEADLINE);
+            self.between(deadline, "1s", "720h", FIELD, words::SHRINK_DEADLINE_RANGE);
+        }
         let percent = (1..=100).contains(&spec.nearly_exhausted_percent);
         self.must(percent, "spec.nearlyExhaustedPercent", words::PERCENT);
     }

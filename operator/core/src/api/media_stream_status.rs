@@ -32,7 +32,7 @@ pub struct MediaStreamStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
 
-    /// The kind of the source: Push, RTP/UDP or RTP/TCPPassive.
+    /// The kind of the source: Push, RTP/UDP, RTP/TCPPassive or RTP/TCPActive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
 
@@ -122,6 +122,29 @@ pub struct Ports {
     pub rtcp: Option<u16>,
     /// How the device sends.
     pub transport: RtpTransport,
+    /// Ports outside the pool's ranges that these take the place of (spec.shrink of the PortPool): the device may send to either until
+    /// they are closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<PreviousPorts>,
+}
+
+/// Ports that others take the place of.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PreviousPorts {
+    /// Port for RTP.
+    #[schemars(range(min = 1, max = 65535))]
+    pub rtp: u16,
+    /// Port for RTCP, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub rtcp: Option<u16>,
+    /// Since when the ports that take their place are open as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+    /// When they are closed, unless media comes on the others before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closes_at: Option<Time>,
 }
 
 /// A URL.

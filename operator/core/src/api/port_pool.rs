@@ -206,18 +206,24 @@ impl JsonSchema for ReservedPorts {
 /// What happens to leases outside the ranges when the ranges shrink.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = Rule::new("!has(self.policy) || self.policy != 'Move'").message(words::SHRINK_MOVE).field_path(".policy"),
-    validation = Rule::new("!has(self.deadline)").message(words::SHRINK_DEADLINE).field_path(".deadline"),
-)]
+#[x_kube(validation = Rule::new("!has(self.deadline) || (has(self.policy) && self.policy == 'Move')").message(words::SHRINK_DEADLINE).field_path(".deadline"))]
 pub struct Shrink {
-    /// Wait lets such leases end by themselves. Move, which opens a second port and moves the stream over, does not work yet.
+    /// Wait lets such leases end by themselves. Move opens a port inside the ranges beside the old one and shows both in the stream's
+    /// status; the old one is closed when media has come on the new one for 2s, or at the deadline. Invite the device to the new port
+    /// meanwhile. A stream with spec.source.rtp.port stays, and ends by itself.
     #[serde(default)]
     pub policy: ShrinkPolicy,
 
-    /// Does not work yet: for Move, when the old port is closed at the latest.
+    /// For Move: the old port is closed at the latest so long after the new one was opened. Without it: 1h, in which a device that
+    /// registers anew each hour, as is usual, can be invited again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = duration::between("1s", "720h", words::SHRINK_DEADLINE_RANGE))]
     pub deadline: Option<Duration>,
+}
+
+impl Shrink {
+    /// The deadline of Move where none is written.
+    pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(60 * 60);
 }
 
 /// What happens to leases outside the ranges.

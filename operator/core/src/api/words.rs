@@ -66,10 +66,8 @@ pub(super) const RESERVED: &str = "an entry of spec.reserved must be a port or a
 pub(super) const RESERVED_MAX: &str =
     "reserved has more than 256 entries: join neighbours into ranges such as \"20666-20670\"";
 pub(super) const COOLDOWN: &str = "cooldown must be from 100ms to 1h";
-pub(super) const SHRINK_MOVE: &str =
-    "policy Move does not work yet: use Wait, which lets leases outside the ranges end by themselves";
-pub(super) const SHRINK_DEADLINE: &str =
-    "deadline belongs to policy Move, which does not work yet: remove it";
+pub(super) const SHRINK_DEADLINE: &str = "deadline belongs to policy Move, since Wait lets leases outside the ranges end by themselves: remove it, or write policy: Move";
+pub(super) const SHRINK_DEADLINE_RANGE: &str = "deadline must be from 1s to 720h; leave it out for 1h";
 pub(super) const PERCENT: &str = "nearlyExhaustedPercent must be from 1 to 100";
 
 // Status

@@ -44,7 +44,10 @@ impl State {
         if current.directory == Informed::Unknown && inventory.sequence > 0 {
             current.directory = Informed::Has(inventory.directory);
         }
-        self.dirty.placement |= std::mem::take(&mut current.looking);
+        if std::mem::take(&mut current.looking) {
+            self.dirty.placement = true;
+            self.mark_cramped(&name);
+        }
         if self.dirty.shelves {
             // What it means depends on the pools of today.
             self.restock(now);
@@ -81,6 +84,7 @@ impl State {
         self.adopt_unknown(&name, &sockets, now);
         self.note_transports(&transports);
         self.note_leaks(&name, &leaks, now);
+        self.close_surplus(&name, sequence, &sockets, now);
         self.settle_contested(&name, &sockets, now);
         self.note_closed_before(&name, &closed, former, now);
         self.judge_scan(&name, now);
@@ -96,6 +100,14 @@ impl State {
             self.mark_claims(&name);
         }
         self.dirty.nodes.insert(name);
+    }
+
+    /// It is known now whether those who wait there for a number beside their own can have one.
+    fn mark_cramped(&mut self, name: &NodeName) {
+        for (cramped, waiting) in self.cramped.iter().filter(|(cramped, _)| cramped.node == *name) {
+            self.dirty.statuses.extend(waiting.iter().cloned());
+            self.dirty.pools.insert(cramped.pool.clone());
+        }
     }
 
     /// Epochs that a worker tells of are used, though a record that went back may lack them.
@@ -146,9 +158,15 @@ impl State {
         let Some(node) = self.nodes.get(name) else { return former };
         let Some(worker) = &node.worker else { return former };
         let (boot, pod_uid) = (worker.boot.clone(), worker.pod_uid.clone());
-        let closed: BTreeSet<&StreamRef> = closed.iter().map(|closed| &closed.stream).collect();
+        // What still has something was closed in part.
+        let ended = closed.iter().map(|closed| &closed.stream).filter(|stream| !sockets.contains_key(stream));
+        let closed: BTreeSet<&StreamRef> = ended.collect();
         let keys: Vec<StreamRef> = node.claims.iter().cloned().collect();
         for key in keys {
+            let Some(claim) = self.claims.get(&key) else { continue };
+            if self.is_comparable(claim, sequence) {
+                self.compare_second(&key, sockets.get(&key), now);
+            }
             let Some(claim) = self.claims.get(&key) else { continue };
             let has = sockets.get(&key).is_some_and(|open| {
                 claim.ports().is_none_or(|ports| ports.numbers().all(|port| open.contains(&port)))
@@ -157,12 +175,11 @@ impl State {
                 ..=StreamRef::new(key.uid.clone(), Epoch(u64::MAX));
             let has_later = sockets.range(later).next().is_some();
             // A record names the pod only. Its epoch may run in another one where a restored API had it given out again.
-            let another_process =
-                claim.boot.as_ref().map_or(claim.pod_uid != pod_uid, |claimed| *claimed != boot);
+            let another_process = claim.is_of_another(&pod_uid, &boot);
             // Told in this session, but after the inventory was taken: it says nothing about this claim.
-            let in_flight = claim.told.is_some_and(|told| told.sequence > sequence);
+            let in_flight = claim.is_told_after(sequence);
             let (phase, told, unread) = (claim.phase.clone(), claim.told.is_some(), claim.boot.is_none());
-            let numbers: Vec<u16> = claim.ports().into_iter().flat_map(Ports::numbers).collect();
+            let numbers: Vec<u16> = claim.numbers().collect();
             match phase {
                 ClaimPhase::Reserved | ClaimPhase::Writing(_) | ClaimPhase::Reading if another_process => {
                     // Nobody was told; a new claim is made for the new process.
@@ -226,6 +243,34 @@ impl State {
             }
         }
         former
+    }
+
+    /// Whether an inventory tells of this claim: it is on record, and for the process that speaks.
+    fn is_comparable(&self, claim: &Claim, sequence: u64) -> bool {
+        let worker = self.worker(&claim.node);
+        let same = worker.is_some_and(|worker| !claim.is_of_another(&worker.pod_uid, &worker.boot));
+        claim.is_written() && same && !claim.is_told_after(sequence)
+    }
+
+    /// Sockets that a claim has too many are told to be closed, and given to nobody meanwhile.
+    fn close_surplus(
+        &mut self,
+        name: &NodeName,
+        sequence: u64,
+        sockets: &BTreeMap<StreamRef, BTreeSet<u16>>,
+        now: Now,
+    ) {
+        for (key, open) in sockets {
+            let Some(claim) = self.claims.get(key).filter(|claim| claim.node == *name) else { continue };
+            if !self.is_comparable(claim, sequence) {
+                continue;
+            }
+            let own: BTreeSet<u16> = claim.numbers().collect();
+            for port in open.difference(&own) {
+                self.set_leak_aside(name, *port, now);
+                self.dirty.tell.insert(key.clone());
+            }
+        }
     }
 
     /// The process that a claim was for is over. Its numbers rest; its own stream has them back in the same plan.
@@ -388,6 +433,7 @@ impl State {
             since: Default::default(),
             rank,
             lease,
+            second: None,
             phase,
             told: None,
             assign: None,
@@ -614,6 +660,10 @@ impl State {
             let Some(winner) = bound.or(oldest).cloned() else { continue };
             self.counters.contests += 1;
             for key in claims.into_iter().filter(|key| *key != winner) {
+                if self.claims.get(&key).is_some_and(|claim| claim.second_with(port).is_some()) {
+                    self.end_second(&key, After::Cooling, now);
+                    continue;
+                }
                 // It has no socket there; what it is revoked for is the case that it is told of one.
                 self.drop_lease(&key, After::Cooling, now);
                 self.revoke(&key, Reason::PortContested, now);

@@ -1,8 +1,8 @@
 //! Claims as they are on record: a new leader's start, and writes of others that turn up later.
 
-use crate::claim::{Claim, ClaimPhase, Lease};
+use crate::claim::{Claim, ClaimPhase, Lease, Second, Stage};
 use crate::event::Now;
-use crate::ids::{Epoch, StreamRef, Uid};
+use crate::ids::{Epoch, Ports, StreamRef, Uid};
 use crate::reason::Reason;
 use crate::state::{After, State};
 use crate::status::{Assignment, RtpPorts};
@@ -50,11 +50,7 @@ impl State {
         let Some(assignment) = stream.stored.assignment.clone() else { return };
         let Assignment { worker, pod_uid, node, addresses: _, since } = assignment;
         let key = StreamRef::new(uid.clone(), Epoch(stream.stored.epoch));
-        let lease = stream.stored.ports.as_ref().and_then(|recorded| {
-            let (pool, ports) = recorded.leased()?;
-            let transport = Some(recorded.transport);
-            Some(Lease { pool: pool.clone(), ports, transport, source: None })
-        });
+        let (lease, second) = stream.stored.ports.as_ref().and_then(leases).unzip();
         let path = stream.path().cloned().or_else(|| stream.stored.path.clone());
         let name = Some(stream.name.clone());
         if self.claims.get(&key).is_some_and(|claim| !claim.is_written()) {
@@ -79,6 +75,7 @@ impl State {
             since,
             rank,
             lease,
+            second: second.flatten(),
             phase: ClaimPhase::Written,
             told: None,
             assign: None,
@@ -119,10 +116,10 @@ impl State {
         let key = StreamRef::new(uid.clone(), recorded);
         match self.claims.get(&key) {
             Some(claim) => {
-                let recorded = stream.stored.ports.as_ref().and_then(RtpPorts::leased);
+                let recorded = stream.stored.ports.as_ref().and_then(leases);
                 let same = claim.node == assignment.node
                     && claim.worker == assignment.worker
-                    && claim.ports() == recorded.map(|(_, ports)| ports);
+                    && claim.ports() == recorded.map(|(first, _)| first.ports);
                 if same && claim.phase == ClaimPhase::Reserved {
                     // A write of ours whose outcome was unknown has come late, and another would change nothing.
                     self.set_phase(&key, ClaimPhase::Written);
@@ -152,4 +149,20 @@ impl State {
             self.dirty.nodes.insert(node.clone());
         }
     }
+}
+
+/// The leases on record, if it has any. While there are two, a stream lives by the former until its worker is known to have the other open.
+fn leases(recorded: &RtpPorts) -> Option<(Lease, Option<Second>)> {
+    let (pool, ports) = recorded.leased()?;
+    let lease =
+        |ports| Lease { pool: pool.clone(), ports, transport: Some(recorded.transport), source: None };
+    let shown = lease(ports);
+    Some(match &recorded.previous {
+        None => (shown, None),
+        Some(previous) => {
+            let (stage, since) = (Stage::Opening, previous.since);
+            let first = lease(Ports { rtp: previous.rtp, rtcp: previous.rtcp });
+            (first, Some(Second { lease: shown, stage, since, arrived: false }))
+        }
+    })
 }

@@ -32,7 +32,12 @@ impl State {
             return;
         }
         match report {
-            Report::Assigned { stream, ports } => self.note_assigned(&node, &stream, ports, now),
+            Report::Assigned { stream, ports, next } => {
+                self.note_assigned(&node, &stream, ports, now);
+                if self.claim_on(&node, &stream) {
+                    self.note_opened(&stream, next, now);
+                }
+            }
             Report::BindFailed { stream, port, protocol, error, holder, own } => {
                 let failure = Failure { stream, port, protocol, error, holder };
                 if own {
@@ -42,6 +47,8 @@ impl State {
                 }
             }
             Report::Closed(Closed { stream, ports: _, ago: _ }) => self.note_closed(&node, &stream, now),
+            Report::PortsClosed { stream, ports } => self.note_ports_closed(&node, &stream, &ports, now),
+            Report::Arrived { stream, port, settled } => self.note_arrived(&node, &stream, port, settled),
             Report::Publisher { stream, publisher, reason } => {
                 self.note_publisher(&node, &stream, publisher, reason)
             }
@@ -113,9 +120,8 @@ impl State {
     fn note_conflict(&mut self, node: &NodeName, failure: Failure, now: Now) {
         let Failure { stream: key, port, protocol, error, holder } = failure;
         self.counters.bind_failures += 1;
-        if !self.claim_on(node, &key)
-            || self.ports_of(&key).is_none_or(|ports| ports.numbers().all(|p| p != port))
-        {
+        let claim = self.claims.get(&key).filter(|claim| claim.node == *node);
+        if claim.is_none_or(|claim| claim.numbers().all(|number| number != port)) {
             return;
         }
         // One that let go of it before the worker looked, a moment later.
@@ -141,7 +147,11 @@ impl State {
         }
         let lost_by = self.claims.get(&key).and_then(Claim::owner);
         // Nothing was ever received on them: the other number of a pair is what it was before.
-        self.end_claim(&key, After::Unused, now);
+        if self.claims.get(&key).is_some_and(|claim| claim.second_with(port).is_some()) {
+            self.end_second(&key, After::Unused, now);
+        } else {
+            self.end_claim(&key, After::Unused, now);
+        }
         let held = self.nodes.get(node).and_then(|node| node.ledger.held(port));
         if !matches!(held, Some(Held::Leased { .. })) {
             let cause = QuarantineCause::Foreign(ProblemSource::BindFailed);
@@ -155,7 +165,12 @@ impl State {
         self.counters.own_clashes += 1;
         if self.claim_on(node, &failure.stream) {
             // Who has it is not known here, or it would not have been leased: it rests until the inventory says.
-            self.end_claim(&failure.stream, After::Cooling, now);
+            let claim = self.claims.get(&failure.stream);
+            if claim.is_some_and(|claim| claim.second_with(failure.port).is_some()) {
+                self.end_second(&failure.stream, After::Cooling, now);
+            } else {
+                self.end_claim(&failure.stream, After::Cooling, now);
+            }
             self.forget_owner(node, failure.port);
             self.ask_again(node);
         }
@@ -399,10 +414,6 @@ impl State {
                 stream.stuck.push((now.mono, boot.clone()));
             }
         }
-    }
-
-    fn ports_of(&self, key: &StreamRef) -> Option<Ports> {
-        self.claims.get(key)?.ports()
     }
 
     fn pool_of(&self, key: &StreamRef) -> Option<crate::ids::PoolName> {

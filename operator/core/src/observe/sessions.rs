@@ -243,7 +243,8 @@ impl State {
                     | ClaimPhase::Reading
                     | ClaimPhase::Written => false,
                 });
-                if open {
+                let second = self.claims.get(key).and_then(|claim| claim.second_with(*port));
+                if open && second.is_none_or(|second| second.stage.is_told()) {
                     digest.add(*port, key);
                 }
             }

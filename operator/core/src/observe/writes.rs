@@ -92,6 +92,10 @@ impl State {
                 if !was_on_record && let Some(key) = self.current_claim(uid) {
                     self.dirty.tell.insert(key);
                 }
+                if self.current_claim(uid).is_some_and(|key| self.seconds.contains(&key)) {
+                    // Its worker may be told of it, or it is not wanted by now.
+                    self.mark(uid);
+                }
                 if let Some(key) = claim {
                     self.set_phase(&key, ClaimPhase::Written);
                     self.dirty.tell.insert(key.clone());

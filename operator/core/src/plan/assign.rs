@@ -1,9 +1,9 @@
 //! Telling workers what is on record: assignments and revocations.
 
 use crate::action::{Assign, AssignedSource, Command, Tokens};
-use crate::claim::{ClaimPhase, Told};
+use crate::claim::{ClaimPhase, Stage, Told};
 use crate::event::Now;
-use crate::ids::{ObjectName, StreamRef};
+use crate::ids::{ObjectName, Ports, StreamRef};
 use crate::limits;
 use crate::node::Liveness;
 use crate::reason::Reason;
@@ -54,6 +54,19 @@ impl State {
             .is_none_or(|stream| stream.stored.epoch == key.epoch.0 && stream.stored.assignment.is_some())
     }
 
+    /// Whether the stream's status, as far as is known, has both leases of this claim.
+    fn is_second_recorded(&self, key: &StreamRef) -> bool {
+        let Some(claim) = self.claims.get(key) else { return false };
+        let (Some(first), Some(second)) = (claim.ports(), claim.successor()) else { return false };
+        let recorded = self.streams.get(&key.uid).and_then(|stream| stream.stored.ports.as_ref());
+        self.is_on_record(key)
+            && recorded.is_some_and(|recorded| {
+                let previous = recorded.previous.map(|it| Ports { rtp: it.rtp, rtcp: it.rtcp });
+                let ports = Ports { rtp: recorded.rtp, rtcp: recorded.rtcp };
+                ports == second.lease.ports && previous == Some(first)
+            })
+    }
+
     /// Whether the claim that takes over is not on record yet: until it is, nothing moves.
     fn awaits_record(&self, key: &StreamRef) -> bool {
         let current = self.current_claim(&key.uid);
@@ -86,11 +99,20 @@ impl State {
         let Some(sequence) = self.command(&node, Command::Assign(assign.clone())) else { return };
         let Some(claim) = self.claims.get_mut(key) else { return };
         claim.told = Some(Told { sequence, at: now.mono });
+        let with_next = assign.source.next().is_some();
         claim.assign = Some(assign);
         if claim.phase == ClaimPhase::Written {
             self.set_phase(key, ClaimPhase::Told);
         }
-        if self.claims.get(key).is_some_and(|claim| claim.phase == ClaimPhase::Told) {
+        let stage = |state: &Self| Some(state.claims.get(key)?.second.as_ref()?.stage);
+        if with_next && stage(self) == Some(Stage::Reserved) {
+            self.set_stage(key, Stage::Opening);
+        }
+        let is_answered = match stage(self) {
+            Some(Stage::Opening | Stage::Closing) => false,
+            Some(Stage::Reserved | Stage::Open) | None => true,
+        };
+        if !is_answered || self.claims.get(key).is_some_and(|claim| claim.phase == ClaimPhase::Told) {
             self.timers.set(Timer::AnswerDue(key.clone()), now.mono + self.config.answer_after);
         }
     }
@@ -116,7 +138,13 @@ impl State {
         let source = match (&spec.source, claim.ports()) {
             (Source::Push { protocols }, _) => AssignedSource::Push { protocols: protocols.clone() },
             (Source::Rtp(source), None) if source.shared => AssignedSource::Shared { source: source.clone() },
-            (Source::Rtp(source), Some(ports)) => AssignedSource::Rtp { source: source.clone(), ports },
+            (Source::Rtp(source), Some(ports)) => {
+                // On record first.
+                let second =
+                    claim.successor().filter(|it| it.stage.is_told() || self.is_second_recorded(key));
+                let next = second.map(|second| second.lease.ports);
+                AssignedSource::Rtp { source: source.clone(), ports, next }
+            }
             (Source::Rtp(_), None) => return None,
         };
         Some(Assign {

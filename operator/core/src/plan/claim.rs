@@ -35,11 +35,9 @@ impl State {
         }
     }
 
-    /// Whether a pool has given up the numbers of a claim that nobody was told of: it is made again.
-    pub(super) fn is_stale(&self, claim: &Claim) -> bool {
-        let Some(Lease { pool, ports, .. }) = &claim.lease else { return false };
-        let shelf = self.nodes.get(&claim.node).and_then(|node| node.ledger.shelf(pool));
-        !shelf.is_some_and(|shelf| ports.numbers().all(|port| shelf.numbers().contains(port)))
+    /// Whether a pool has given up the numbers of a claim. One that nobody was told of is made again.
+    pub(crate) fn is_stale(&self, claim: &Claim) -> bool {
+        claim.lease.as_ref().is_some_and(|lease| self.is_outside(&claim.node, lease))
     }
 
     /// Takes a stream off its worker. A claim whose write is under way waits for its outcome.
@@ -91,6 +89,8 @@ impl State {
                 let leaves = draining && claim.phase == ClaimPhase::Acknowledged;
                 if leaves {
                     self.queue_to_leave(uid);
+                } else {
+                    self.shrink(uid, key, now);
                 }
                 if self.assign_of(key).map(Box::new) != self.claims[key].assign {
                     self.dirty.tell.insert(key.clone());
@@ -275,6 +275,7 @@ impl State {
                 transport: source.as_ref().map(|source| source.transport),
                 source,
             }),
+            second: None,
             phase: ClaimPhase::Reserved,
             told: None,
             assign: None,

@@ -27,6 +27,7 @@ impl State {
                     self.dirty.tell.insert(claim);
                 }
                 Timer::Handover(claim) => self.end_handover(&claim),
+                Timer::MoveDue(claim) => self.end_overdue_move(&claim),
                 Timer::Quiet(uid) => self.judge_quiet(&uid, now),
                 Timer::Retry(uid) => {
                     self.mark(&uid);

@@ -140,7 +140,7 @@ impl State {
         found.into_iter().map(|(_, name)| name).collect()
     }
 
-    pub(super) fn may_take(&self, node: &Node) -> bool {
+    pub(crate) fn may_take(&self, node: &Node) -> bool {
         let open = node.object.as_ref().is_none_or(|object| object.ready && !object.unschedulable);
         open && node.worker.as_ref().is_some_and(|worker| worker.can_take())
     }
@@ -167,9 +167,7 @@ impl State {
             return Err(blocked(Reason::PoolNotAccepted, message));
         };
         let namespace = stream.namespace();
-        if !spec.allowed_namespaces.is_empty()
-            && !spec.allowed_namespaces.iter().any(|allowed| &**allowed == namespace)
-        {
+        if !spec.allows(namespace) {
             let message =
                 format!("the PortPool {name} does not list namespace {namespace} in spec.allowedNamespaces");
             return Err(blocked(Reason::NamespaceNotAllowed, message));

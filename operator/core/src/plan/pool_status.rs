@@ -160,7 +160,14 @@ impl State {
         let message =
             format!("{nearly} % or more of the numbers are in use; grow spec.ranges before they run out");
         say(ConditionType::NearlyExhausted, above, Reason::AboveThreshold, message);
-        let message = "numbers outside spec.ranges are still leased or cooling; see blockedBy".to_owned();
+        let cramped = self.cramped.iter();
+        let cramped = cramped.filter(|(cramped, _)| cramped.pool == *name && self.has_no_room(cramped));
+        let cramped: usize = cramped.map(|(_, waiting)| waiting.len()).sum();
+        let room = match cramped {
+            0 => String::new(),
+            _ => format!("; for {cramped} of the streams no other is free: grow spec.ranges"),
+        };
+        let message = format!("numbers outside spec.ranges are still leased or cooling; see blockedBy{room}");
         say(ConditionType::Draining, draining > 0, Reason::LeasesOutside, message);
         say(ConditionType::Conflicted, held.is_some(), Reason::ForeignHolder, held.unwrap_or_default());
         if let Some(spec) = &pool.spec {

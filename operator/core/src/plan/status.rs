@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::claim::{Claim, ClaimPhase};
+use crate::claim::{Claim, ClaimPhase, Lease, Stage};
 use crate::event::Now;
 use crate::ids::{NodeName, Ports, StreamRef, Uid, UnixTime};
 use crate::node::{Liveness, Worker};
@@ -10,10 +10,10 @@ use crate::reason::Reason;
 use crate::spec::{PlayProtocol, PushProtocol, RtpTransport, Source};
 use crate::state::{State, unix};
 use crate::status::{
-    Assignment, Condition, ConditionType, Conditions, Endpoint, Phase, RtpPorts, SourceKind, StreamStatus,
-    Usage,
+    Assignment, Condition, ConditionType, Conditions, Endpoint, Phase, PreviousPorts, RtpPorts, SourceKind,
+    StreamStatus, Usage,
 };
-use crate::stream::{Blocked, Stream};
+use crate::stream::{Blocked, Cramped, Stream};
 use crate::timers::Timer;
 
 /// A condition before it has a time.
@@ -58,7 +58,7 @@ impl State {
             path: stream.path().cloned(),
             source: stream.spec.as_ref().map(|spec| source_kind(&spec.source)),
             assignment: claim.map(|claim| assignment(claim, worker.map(|_| addresses), &stream.stored)),
-            ports: claim.and_then(|claim| rtp_ports(stream, claim, worker)),
+            ports: claim.and_then(|claim| self.rtp_ports(stream, claim, worker)),
             endpoints: endpoints(stream, claim, worker, addresses, ready.0),
             publisher: stream.publisher.clone().filter(|_| claim.is_some()),
             failovers: stream.failovers,
@@ -73,7 +73,7 @@ impl State {
         say(ConditionType::Accepted, self.accepted(uid, stream));
         if stream.rtp().is_some() {
             let ports = status.ports.as_ref().filter(|_| stream.is_shared());
-            say(ConditionType::PortsAllocated, ports_allocated(stream, wish, claim, ports));
+            say(ConditionType::PortsAllocated, self.ports_allocated(stream, wish, claim, ports));
         }
         say(ConditionType::Ready, ready);
         say(ConditionType::Live, live);
@@ -99,6 +99,54 @@ impl State {
     fn addresses<'a>(&'a self, node: &NodeName, worker: &'a Worker) -> &'a [Arc<str>] {
         let object = self.nodes.get(node).and_then(|node| node.object.as_ref());
         object.map(|object| &object.addresses).filter(|all| !all.is_empty()).unwrap_or(&worker.addresses)
+    }
+
+    /// Where media of a claim comes. Numbers that take the place of others go first.
+    fn rtp_ports(&self, stream: &Stream, claim: &Claim, worker: Option<&Worker>) -> Option<RtpPorts> {
+        let Some(first) = &claim.lease else { return shared_port(stream, claim, worker) };
+        let transport = first.transport.or(stream.rtp().map(|rtp| rtp.transport))?;
+        let second = claim.successor();
+        let previous = second.map(|second| PreviousPorts {
+            rtp: first.ports.rtp,
+            rtcp: first.ports.rtcp,
+            since: second.since,
+            closes_at: self.move_closes_at(claim),
+        });
+        let Ports { rtp, rtcp } = second.map_or(first, |second| &second.lease).ports;
+        Some(RtpPorts { pool: Some(first.pool.clone()), rtp, rtcp, transport, previous })
+    }
+
+    fn ports_allocated(
+        &self,
+        stream: &Stream,
+        wish: Result<(), Reason>,
+        claim: Option<&Claim>,
+        shared: Option<&RtpPorts>,
+    ) -> Verdict {
+        if let Some((claim, lease)) = claim.and_then(|claim| Some((claim, claim.lease.as_ref()?))) {
+            let Lease { pool, ports, .. } = lease;
+            let message = match (claim.successor(), stream.cramped.as_ref().filter(|it| self.has_no_room(it)))
+            {
+                (Some(second), _) => format!(
+                    "{} of the PortPool {pool}; {ports}, outside its spec.ranges, is closed when media has come on the former",
+                    second.lease.ports
+                ),
+                (None, Some(Cramped { node, .. })) => format!(
+                    "{ports}, outside spec.ranges of the PortPool {pool}, which has no other free on node {node}; grow them"
+                ),
+                (None, None) => format!("{ports} of the PortPool {pool}"),
+            };
+            return (true, Reason::Leased, message);
+        }
+        match (wish, shared) {
+            (Err(reason), _) => (false, reason, unwanted(stream, reason)),
+            (Ok(()), Some(RtpPorts { rtp, .. })) => (
+                true,
+                Reason::Shared,
+                format!("{rtp}, the worker's port for all streams that are told apart by SSRC"),
+            ),
+            (Ok(()), None) => blocked(stream),
+        }
     }
 
     fn accepted(&self, uid: &Uid, stream: &Stream) -> Verdict {
@@ -237,26 +285,6 @@ fn blocked(stream: &Stream) -> Verdict {
     }
 }
 
-fn ports_allocated(
-    stream: &Stream,
-    wish: Result<(), Reason>,
-    claim: Option<&Claim>,
-    shared: Option<&RtpPorts>,
-) -> Verdict {
-    if let Some(lease) = claim.and_then(|claim| claim.lease.as_ref()) {
-        return (true, Reason::Leased, format!("{} of the PortPool {}", lease.ports, lease.pool));
-    }
-    match (wish, shared) {
-        (Err(reason), _) => (false, reason, unwanted(stream, reason)),
-        (Ok(()), Some(RtpPorts { rtp, .. })) => (
-            true,
-            Reason::Shared,
-            format!("{rtp}, the worker's port for all streams that are told apart by SSRC"),
-        ),
-        (Ok(()), None) => blocked(stream),
-    }
-}
-
 fn live(stream: &Stream, claim: Option<&Claim>) -> Verdict {
     let publisher = stream.publisher.as_ref().filter(|_| claim.is_some());
     match (stream.live && claim.is_some(), publisher) {
@@ -321,15 +349,14 @@ fn assignment(claim: &Claim, addresses: Option<&[Arc<str>]>, stored: &StreamStat
     }
 }
 
-fn rtp_ports(stream: &Stream, claim: &Claim, worker: Option<&Worker>) -> Option<RtpPorts> {
-    if let Some(lease) = &claim.lease {
-        let transport = lease.transport.or(stream.rtp().map(|rtp| rtp.transport))?;
-        let Ports { rtp, rtcp } = lease.ports;
-        return Some(RtpPorts { pool: Some(lease.pool.clone()), rtp, rtcp, transport });
-    }
+/// The port of its worker for all streams that are told apart by SSRC, where that is where media comes.
+fn shared_port(stream: &Stream, claim: &Claim, worker: Option<&Worker>) -> Option<RtpPorts> {
     let transport = stream.rtp().filter(|rtp| rtp.shared)?.transport;
     match worker {
-        Some(worker) => Some(RtpPorts { pool: None, rtp: worker.rtp_shared_port?, rtcp: None, transport }),
+        Some(worker) => {
+            let rtp = worker.rtp_shared_port?;
+            Some(RtpPorts { pool: None, rtp, rtcp: None, transport, previous: None })
+        }
         // Its worker was not heard by this leader: the record stands.
         None => stream
             .stored
@@ -379,9 +406,14 @@ fn endpoints(
                 // Nobody comes to us.
                 RtpTransport::TcpActive => None,
             };
-            let number =
-                if source.shared { worker.rtp_shared_port } else { claim.ports().map(|ports| ports.rtp) };
-            if let (Some(scheme), Some(number)) = (scheme, number) {
+            let shared = worker.rtp_shared_port.filter(|_| source.shared);
+            // Where the sender is to go to in the end comes first.
+            let next = claim.successor().filter(|second| second.stage == Stage::Open);
+            let leased = next.map(|second| second.lease.ports).into_iter().chain(claim.ports());
+            let leased = leased.map(|ports| ports.rtp).filter(|_| !source.shared);
+            for (scheme, number) in
+                shared.into_iter().chain(leased).filter_map(|number| Some((scheme?, number)))
+            {
                 add(Usage::Publish, "RTP", &|host| format!("{scheme}://{host}:{number}"));
             }
         }

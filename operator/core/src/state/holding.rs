@@ -1,9 +1,10 @@
 //! Claims begin and end here, and with them the ledger, the path and every index that knows of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::claim::{Claim, ClaimPhase};
+use crate::claim::{Claim, ClaimPhase, Lease, Second};
 use crate::event::{Holder, Now};
 use crate::ids::{NodeName, PoolName, Ports, StreamRef, Uid, UnixTime};
 use crate::ledger::{Held, Owner, Quarantine, QuarantineCause, Shape};
@@ -33,16 +34,12 @@ impl State {
         if let Some(worker) = &mut node.worker {
             worker.digest = None;
         }
-        if let Some(lease) = &claim.lease {
-            for port in lease.ports.numbers() {
-                node.ledger.lease(port, key.clone(), &lease.pool);
-            }
-            if let Some(name) = &claim.name {
-                let users = node.users.entry(lease.pool.clone()).or_default();
-                *users.entry(name.namespace.clone()).or_default() += numbers(lease.ports);
-            }
-            self.dirty.pools.insert(lease.pool.clone());
-            self.touch_pools(&claim.node.clone(), lease.ports);
+        let namespace = claim.name.as_ref().map(|name| &name.namespace);
+        for lease in claim.leases() {
+            self.hold_lease(&claim.node, &key, lease, namespace);
+        }
+        if claim.second.is_some() {
+            self.seconds.insert(key.clone());
         }
         if let Some(path) = &claim.path {
             self.paths.entry(path.clone()).or_default().claims.insert(key.clone());
@@ -51,8 +48,50 @@ impl State {
         self.claims.insert(key, claim);
     }
 
+    fn hold_lease(
+        &mut self,
+        node_name: &NodeName,
+        key: &StreamRef,
+        lease: &Lease,
+        namespace: Option<&Arc<str>>,
+    ) {
+        let node = self.nodes.entry(node_name.clone()).or_default();
+        for port in lease.ports.numbers() {
+            node.ledger.lease(port, key.clone(), &lease.pool);
+        }
+        if let Some(namespace) = namespace {
+            let users = node.users.entry(lease.pool.clone()).or_default();
+            *users.entry(namespace.clone()).or_default() += numbers(lease.ports);
+        }
+        self.dirty.pools.insert(lease.pool.clone());
+        self.touch_pools(node_name, lease.ports);
+    }
+
+    /// Takes a second lease for a claim.
+    pub(crate) fn begin_second(&mut self, key: &StreamRef, second: Second) {
+        let Some(claim) = self.claims.get_mut(key) else { return };
+        let (node, namespace) = (claim.node.clone(), claim.name.as_ref().map(|name| name.namespace.clone()));
+        let lease = second.lease.clone();
+        claim.second = Some(second);
+        self.seconds.insert(key.clone());
+        self.hold_lease(&node, key, &lease, namespace.as_ref());
+    }
+
+    /// The second lease of a claim is over: its worker said so, or was never told of it.
+    pub(crate) fn end_second(&mut self, key: &StreamRef, after: After, now: Now) {
+        let Some(claim) = self.claims.get_mut(key) else { return };
+        let Some(Second { lease, stage, since: _, arrived: _ }) = claim.second.take() else { return };
+        let after = if stage.is_told() { after } else { After::Unused };
+        self.seconds.remove(key);
+        self.timers.cancel(&Timer::MoveDue(key.clone()));
+        self.release_lease(key, lease, after, now);
+        self.mark(&key.uid);
+    }
+
     /// The claim is over: its worker said so, or nobody ever knew of it.
     pub(crate) fn end_claim(&mut self, key: &StreamRef, after: After, now: Now) {
+        // Of two leases, media may have come to either.
+        self.end_second(key, After::Cooling, now);
         self.drop_lease(key, after, now);
         let Some(claim) = self.claims.remove(key) else { return };
         if let Some(node) = self.nodes.get_mut(&claim.node) {
@@ -85,6 +124,7 @@ impl State {
         if stream.claim == Some(key.epoch) {
             stream.claim = None;
             stream.lose_media(now.mono);
+            self.cramp(&key.uid, None);
             self.stranded.remove(&key.uid);
             self.arm_quiet(&key.uid, now);
             // What it was to take over from waits for no record any more.
@@ -95,9 +135,15 @@ impl State {
 
     /// Takes the numbers off a claim, which goes on without.
     pub(crate) fn drop_lease(&mut self, key: &StreamRef, after: After, now: Now) {
-        let Some(claim) = self.claims.get_mut(key) else { return };
+        let lease = self.claims.get_mut(key).and_then(|claim| claim.lease.take());
+        if let Some(lease) = lease {
+            self.release_lease(key, lease, after, now);
+        }
+    }
+
+    fn release_lease(&mut self, key: &StreamRef, lease: Lease, after: After, now: Now) {
+        let Some(claim) = self.claims.get(key) else { return };
         let owner = claim.owner();
-        let Some(lease) = claim.lease.take() else { return };
         let (node_name, namespace) =
             (claim.node.clone(), claim.name.as_ref().map(|name| name.namespace.clone()));
         let cooldown =

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use crate::config::NodeMatch;
 use crate::event::Now;
 use crate::ids::{NodeName, PoolName};
+use crate::ledger::Held;
 use crate::node::Node;
 use crate::port_set::PortSet;
-use crate::spec::Selector;
+use crate::spec::{Selector, Shrink};
 use crate::state::State;
 
 impl State {
@@ -40,6 +41,26 @@ impl State {
                 self.quarantine_seen(&name, now);
             }
             self.dirty.nodes.insert(name);
+        }
+        self.mark_outside();
+    }
+
+    /// Streams that are to move from numbers that their pool has no longer, or are about to, are looked at.
+    fn mark_outside(&mut self) {
+        let moves = |pool: &PoolName| {
+            let spec = self.pools.get(pool).and_then(|pool| pool.spec.as_ref());
+            spec.is_some_and(|spec| matches!(spec.shrink, Shrink::Move { deadline: _ }))
+        };
+        let outside = self.nodes.values().flat_map(|node| {
+            let ports = node.ledger.all_draining().filter(|(pool, _)| moves(pool));
+            ports.flat_map(|(_, ports)| ports).filter_map(|port| node.ledger.held(*port))
+        });
+        let claims = outside.flat_map(|held| match held {
+            Held::Leased { claims, pool: _, beneath: _ } => claims.as_slice(),
+            Held::Cooling { .. } | Held::Quarantined(_) => &[],
+        });
+        for key in claims.chain(&self.seconds).cloned().collect::<Vec<_>>() {
+            self.mark(&key.uid);
         }
     }
 

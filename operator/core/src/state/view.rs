@@ -51,6 +51,8 @@ pub struct ClaimView {
     pub node: NodeName,
     /// Its numbers.
     pub ports: Option<Ports>,
+    /// Those of its second lease.
+    pub second: Option<Ports>,
     /// Some worker may know of it.
     pub may_be_known: bool,
     /// It is to be closed.
@@ -112,6 +114,7 @@ impl State {
             stream: claim.stream.clone(),
             node: claim.node.clone(),
             ports: claim.ports(),
+            second: claim.second.as_ref().map(|second| second.lease.ports),
             may_be_known: claim.may_be_known(),
             revoking: matches!(claim.phase, ClaimPhase::Revoking(_)),
         })

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use operator_core::State;
 use operator_core::action::{Action, AssignedSource, Command, Severity, Tokens};
-use operator_core::ids::{StreamRef, Uid};
-use operator_core::status::{Conditions, PoolStatus, StreamStatus};
+use operator_core::ids::{Ports, StreamRef, Uid};
+use operator_core::status::{Conditions, PoolStatus, PreviousPorts, RtpPorts, StreamStatus};
 
 /// Names of streams by UID, for people.
 pub(crate) type Names = BTreeMap<Uid, String>;
@@ -43,7 +43,10 @@ fn command(command: &Command, names: &Names) -> String {
         Command::Assign(assign) => {
             let source = match &assign.source {
                 AssignedSource::Push { .. } => "push".to_owned(),
-                AssignedSource::Rtp { source, ports } => format!("{:?} {ports}", source.transport),
+                AssignedSource::Rtp { source, ports, next } => {
+                    let next = next.map_or(String::new(), |next| format!(" and {next}"));
+                    format!("{:?} {ports}{next}", source.transport)
+                }
                 AssignedSource::Shared { source } => {
                     format!("{:?} shared ssrc={}", source.transport, source.ssrc.unwrap_or_default())
                 }
@@ -99,6 +102,7 @@ pub(crate) fn state(state: &State, names: &Names) -> String {
     }
     for held in state.claims() {
         let ports = held.ports.map_or_else(|| "no ports".to_owned(), |ports| ports.to_string());
+        let ports = held.second.map_or(ports.clone(), |second| format!("{ports} and {second}"));
         let revoking = if held.revoking { ", to be closed" } else { "" };
         out.push_str(&format!(
             "  claim {} on {}: {ports}{revoking}\n",
@@ -122,13 +126,15 @@ pub(crate) fn state(state: &State, names: &Names) -> String {
 
 /// A status in one line.
 pub(crate) fn summary(status: &StreamStatus) -> String {
-    let ports = match &status.ports {
-        Some(ports) => match ports.rtcp {
-            Some(rtcp) => format!(" ports={}+{rtcp}", ports.rtp),
-            None => format!(" ports={}", ports.rtp),
-        },
-        None => String::new(),
-    };
+    let ports = status.ports.as_ref().map_or(String::new(), |ports| {
+        let RtpPorts { pool: _, rtp, rtcp, transport: _, previous } = ports;
+        let previous = previous.map_or(String::new(), |PreviousPorts { rtp, rtcp, since, closes_at }| {
+            let open = if since.is_some() { "" } else { "(alone)" };
+            let until = closes_at.map_or(String::new(), |at| format!("(until {})", at.0));
+            format!(" previous={}{open}{until}", Ports { rtp, rtcp })
+        });
+        format!(" ports={}{previous}", Ports { rtp: *rtp, rtcp: *rtcp })
+    });
     let worker = status
         .assignment
         .as_ref()

@@ -122,6 +122,8 @@ fn step(world: &mut World, line: &str) {
         ["publish", stream] => world.publish(stream, true),
         ["unpublish", stream] => world.publish(stream, false),
         ["media", stream, flows] => world.media(stream, flows == "flows"),
+        ["arrives", stream] => world.arrive(stream, false, step.text("settled") != Some("no")),
+        ["returns", stream] => world.arrive(stream, true, false),
         ["api", "holds"] => world.hold = true,
         ["api", "answers"] => world.release(None),
         ["api", "answers", outcome] => world.release(Some(outcome_of(outcome))),
@@ -179,7 +181,11 @@ impl<'a> Step<'a> {
             node_selector: selector(&self.names("nodes")),
             allowed_namespaces: self.names("namespaces").into_iter().map(Arc::from).collect(),
             cooldown: duration(self.text("cooldown").unwrap_or("10s")),
-            shrink: Shrink::Wait,
+            shrink: match self.text("shrink") {
+                Some("move") => Shrink::Move { deadline: duration(self.text("deadline").unwrap_or("3600s")) },
+                Some(other) => panic!("no such policy: {other}"),
+                None => Shrink::Wait,
+            },
             nearly_exhausted_percent: 80,
         }
     }

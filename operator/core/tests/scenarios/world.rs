@@ -38,6 +38,8 @@ struct Worker {
     template: String,
     sequence: u64,
     open: BTreeMap<StreamRef, Option<Ports>>,
+    /// Numbers that are open beside those, to take their place, and whether media comes on them.
+    next: BTreeMap<StreamRef, (Ports, Option<bool>)>,
     /// Those of them that listen.
     tcp: BTreeSet<StreamRef>,
     leaks: BTreeSet<u16>,
@@ -520,6 +522,7 @@ impl World {
         let uid = self.uid(stream);
         let worker = self.workers.get_mut(name).expect("the worker is there");
         worker.open.retain(|key, _| key.uid != uid);
+        worker.next.retain(|key, _| key.uid != uid);
     }
 
     /// Its publisher leaves while nobody listens.
@@ -649,20 +652,22 @@ impl World {
                     worker.directory = update.digest.map(|digest| KnownDirectory { version, digest });
                 }
                 Command::Assign(assign) => {
+                    let next = assign.source.next();
                     let ports = match assign.source {
                         AssignedSource::Push { .. } | AssignedSource::Shared { .. } => None,
-                        AssignedSource::Rtp { source, ports } => {
+                        AssignedSource::Rtp { source, ports, next: _ } => {
                             if source.transport != RtpTransport::Udp {
                                 worker.tcp.insert(assign.stream.clone());
                             }
                             Some(ports)
                         }
                     };
-                    self.assign(name, assign.stream, ports);
+                    self.assign(name, assign.stream, ports, next);
                 }
                 Command::Revoke { stream, reason: _ } => {
-                    let ports: Vec<u16> =
-                        worker.open.remove(&stream).flatten().into_iter().flat_map(Ports::numbers).collect();
+                    let next = worker.next.remove(&stream).map(|(ports, _)| ports);
+                    let open = worker.open.remove(&stream).flatten();
+                    let ports: Vec<u16> = open.into_iter().chain(next).flat_map(Ports::numbers).collect();
                     worker.closed.push((now, stream.clone(), ports.clone()));
                     self.report(name, Report::Closed(Closed { stream, ports, ago: Duration::ZERO }));
                 }
@@ -678,18 +683,87 @@ impl World {
         }
     }
 
-    fn assign(&mut self, name: &str, stream: StreamRef, ports: Option<Ports>) {
+    fn assign(&mut self, name: &str, stream: StreamRef, ports: Option<Ports>, next: Option<Ports>) {
+        self.open_first(name, &stream, ports);
+        self.open_next(name, &stream, next);
+        let worker = &self.workers[name];
+        if let Some(ports) = worker.open.get(&stream).copied() {
+            let next = worker.next.get(&stream).map(|(ports, _)| *ports);
+            self.report(name, Report::Assigned { stream, ports, next });
+        }
+    }
+
+    /// What is open beside a stream's ports is as it was told, or is reported not to be.
+    fn open_next(&mut self, name: &str, stream: &StreamRef, next: Option<Ports>) {
+        let worker = self.workers.get_mut(name).expect("it has just been there");
+        let open = worker.next.get(stream).map(|(ports, _)| *ports);
+        if !worker.open.contains_key(stream) || open == next {
+            return;
+        }
+        if let Some(closed) = open {
+            worker.next.remove(stream);
+            self.close_ports(name, stream, closed);
+        }
+        let Some(next) = next else { return };
+        match self.thief_of(name, next) {
+            Some((port, protocol)) => self.fail_to_bind(name, stream.clone(), port, protocol),
+            None => {
+                let worker = self.workers.get_mut(name).expect("it has just been there");
+                worker.next.insert(stream.clone(), (next, None));
+            }
+        }
+    }
+
+    fn close_ports(&mut self, name: &str, stream: &StreamRef, ports: Ports) {
+        let ports: Vec<u16> = ports.numbers().collect();
+        let now = self.now;
+        let worker = self.workers.get_mut(name).expect("it has just been there");
+        worker.closed.push((now, stream.clone(), ports.clone()));
+        self.report(name, Report::PortsClosed { stream: stream.clone(), ports });
+    }
+
+    fn thief_of(&self, name: &str, ports: Ports) -> Option<(u16, Protocol)> {
+        let node = &self.workers[name].node;
+        let mut thieves = self.thieves.iter().filter(|(on, _, _)| on == node);
+        thieves
+            .find(|(_, held, _)| ports.numbers().any(|port| port == *held))
+            .map(|(_, port, protocol)| (*port, *protocol))
+    }
+
+    fn fail_to_bind(&mut self, name: &str, stream: StreamRef, port: u16, protocol: Protocol) {
+        let holder = Some(holder(port, protocol));
+        let error = "address in use".into();
+        self.report(name, Report::BindFailed { stream, port, protocol, error, holder, own: false });
+    }
+
+    /// Media comes on what is open beside a stream's ports, or on these again.
+    pub(crate) fn arrive(&mut self, stream: &str, back: bool, settled: bool) {
+        let key = self.key(stream);
+        let name = self.owner(&key);
+        let worker = self.workers.get_mut(&name).expect("it has just been there");
+        let first = worker.open[&key].expect("the stream has ports");
+        let (next, said) = worker.next.get_mut(&key).expect("two leases are open");
+        *said = (!back).then_some(settled);
+        let port = if back { first.rtp } else { next.rtp };
+        self.report(&name, Report::Arrived { stream: key, port, settled });
+    }
+
+    fn open_first(&mut self, name: &str, stream: &StreamRef, ports: Option<Ports>) {
+        let stream = stream.clone();
+        let worker = self.workers.get_mut(name).expect("it has just been there");
+        if let Some(former) = worker.open.get(&stream).copied().flatten()
+            && worker.next.get(&stream).map(|(next, _)| Some(*next)) == Some(ports)
+        {
+            // What was beside it is all that is wanted.
+            worker.next.remove(&stream);
+            worker.open.insert(stream.clone(), ports);
+            return self.close_ports(name, &stream, former);
+        }
         let worker = &self.workers[name];
         let again = worker.open.contains_key(&stream);
-        let stolen = ports.into_iter().flat_map(Ports::numbers).find_map(|port| {
-            let thief = self.thieves.iter().find(|(node, held, _)| *node == worker.node && *held == port);
-            thief.map(|(_, port, protocol)| (*port, *protocol))
-        });
+        let stolen = ports.and_then(|ports| self.thief_of(name, ports));
         if let Some((port, protocol)) = stolen.filter(|_| !again) {
-            let holder = Some(holder(port, protocol));
-            let error = "address in use".into();
-            self.report(name, Report::BindFailed { stream, port, protocol, error, holder, own: false });
-            return;
+            return self.fail_to_bind(name, stream, port, protocol);
         }
         let now = self.now;
         let worker = self.workers.get_mut(name).expect("it has just been there");
@@ -711,15 +785,18 @@ impl World {
                 name,
                 Report::Publisher { stream: stream.clone(), publisher, reason: Default::default() },
             );
-            self.report(name, Report::Media { stream: stream.clone(), live });
+            self.report(name, Report::Media { stream, live });
         }
-        self.report(name, Report::Assigned { stream, ports });
     }
 
     fn report(&mut self, name: &str, report: Report) {
         let line = match &report {
-            Report::Assigned { stream, .. } => {
-                format!("Assigned {}@{}", self.uids[&stream.uid], stream.epoch)
+            Report::Assigned { stream, ports: _, next } => {
+                let beside = next.map_or(String::new(), |next| format!(" and {next}"));
+                format!("Assigned {}@{}{beside}", self.uids[&stream.uid], stream.epoch)
+            }
+            Report::PortsClosed { stream, ports } => {
+                format!("PortsClosed {}@{} {ports:?}", self.uids[&stream.uid], stream.epoch)
             }
             Report::BindFailed { port, protocol, .. } => format!("BindFailed {port}/{protocol}"),
             Report::Closed(closed) => {
@@ -732,6 +809,7 @@ impl World {
             }
             Report::Publisher { .. }
             | Report::Media { .. }
+            | Report::Arrived { .. }
             | Report::Scan { .. }
             | Report::ShardStuck { .. } => String::new(),
         };
@@ -755,7 +833,8 @@ impl World {
             .collect();
         for (stream, ports) in &worker.open {
             let protocol = if worker.tcp.contains(stream) { Protocol::Tcp } else { Protocol::Udp };
-            for port in ports.iter().flat_map(|ports| ports.numbers()) {
+            let next = worker.next.get(stream).map(|(ports, _)| *ports);
+            for port in ports.iter().copied().chain(next).flat_map(Ports::numbers) {
                 bound.push(Binding { port, protocol, stream: Some(stream.clone()) });
             }
         }
@@ -785,7 +864,15 @@ impl World {
             .filter(|(key, _)| worker.open.contains_key(*key))
             .map(|(key, said)| (key.clone(), said.clone()))
             .collect();
+        let arrived: Vec<_> = worker
+            .next
+            .iter()
+            .filter_map(|(stream, (ports, said))| Some((stream.clone(), ports.rtp, (*said)?)))
+            .collect();
         self.event(Event::Inventory { session, inventory });
+        for (stream, port, settled) in arrived {
+            self.event(Event::Report { session, report: Report::Arrived { stream, port, settled } });
+        }
         for (stream, (publisher, live)) in said {
             // A worker repeats why the last one ended, too.
             let reason = if publisher.is_some() { "" } else { "PublisherLeft" }.into();
@@ -810,7 +897,9 @@ impl World {
             let Some(session) = worker.session else { continue };
             let mut ports: Vec<(u16, &StreamRef)> = Vec::new();
             for (stream, lease) in &worker.open {
-                ports.extend(lease.iter().flat_map(|lease| lease.numbers()).map(|port| (port, stream)));
+                let next = worker.next.get(stream).map(|(ports, _)| *ports);
+                let numbers = lease.iter().copied().chain(next).flat_map(Ports::numbers);
+                ports.extend(numbers.map(|port| (port, stream)));
             }
             ports.sort();
             let mut digest = Digest::default();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use operator_core::ids::{ObjectName, PoolName, SessionId, Term, Uid, WorkerName};
 use operator_core::reason::Reason;
-use operator_core::spec::RtpTransport;
+use operator_core::spec::{PoolSpec, RtpTransport, Shrink};
 use operator_core::status::{ConditionType, Phase, StreamStatus};
 use operator_core::{Action, Config, Event, Now, State, plan};
 
@@ -26,8 +26,12 @@ fn quiet(replicas: usize, hosts: usize, ports: (u16, u16)) -> World {
 }
 
 fn set_pool(world: &mut World, ports: (u16, u16)) {
+    set_pool_that(world, ports, Shrink::Wait);
+}
+
+fn set_pool_that(world: &mut World, ports: (u16, u16), shrink: Shrink) {
     let name = PoolName::from("main");
-    let spec = objects::pool_spec(&[ports], &[], Duration::from_millis(100));
+    let spec = PoolSpec { shrink, ..objects::pool_spec(&[ports], &[], Duration::from_millis(100)) };
     let pool = match world.api.objects.pools.get(&name).cloned() {
         Some(mut pool) => {
             pool.generation += 1;
@@ -325,4 +329,29 @@ fn session_that_is_refused_is_closed_though_the_lead_changes_before_the_next_pla
         })
         .collect();
     assert_eq!(closed, [1, 3]);
+}
+
+#[test]
+fn move_opens_another_number_beside_and_the_first_is_closed_at_the_deadline() {
+    let mut world = quiet(2, 2, (20000, 20003));
+    for uid in ["a", "b", "c"] {
+        make(&mut world, uid);
+    }
+    until(&mut world, "all are served", |world| phase(world, "c") == Some(Phase::Ready));
+    set_pool_that(&mut world, (20020, 20029), Shrink::Move { deadline: Duration::from_secs(3) });
+    let both = |world: &World, uid: &str| {
+        let previous = status(world, uid).and_then(|status| status.ports.as_ref()?.previous);
+        previous.is_some_and(|previous| previous.since.is_some())
+    };
+    until(&mut world, "all have two numbers", |world| ["a", "b", "c"].iter().all(|uid| both(world, uid)));
+    let open = |world: &World| world.hosts.iter().map(|host| host.sockets.len()).sum::<usize>();
+    assert_eq!(open(&world), 6);
+    let leads = leader(&world).expect("somebody leads");
+    world.crash_slowly(leads, (1, 200), (2000, 3000));
+    until(&mut world, "the first is closed", |world| open(world) == 3);
+    until(&mut world, "it is said", |world| !["a", "b", "c"].iter().any(|uid| both(world, uid)));
+    for uid in ["a", "b", "c"] {
+        assert!((20020..=20029).contains(&port(&world, uid).expect("it has a number")), "{uid}");
+        assert_eq!(running(&world, uid), Some(1), "it is the same assignment");
+    }
 }

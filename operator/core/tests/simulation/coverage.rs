@@ -288,6 +288,8 @@ fn kind<'a>(event: &'a Event, write_of: Option<&'a Uid>) -> (Kind, About<'a>) {
                 Report::Assigned { stream, .. }
                 | Report::BindFailed { stream, .. }
                 | Report::Closed(Closed { stream, .. })
+                | Report::PortsClosed { stream, .. }
+                | Report::Arrived { stream, .. }
                 | Report::Publisher { stream, .. }
                 | Report::Media { stream, .. } => About::Lease(*session, stream),
                 Report::Scan { .. } | Report::ShardStuck { .. } => About::All,
@@ -320,9 +322,10 @@ pub(crate) fn report_kind(report: &Report) -> Kind {
     match report {
         Report::Assigned { .. } => Kind::Assigned,
         Report::BindFailed { .. } => Kind::BindFailed,
-        Report::Closed(_) => Kind::Closed,
+        // Of numbers beside a stream's own, which changes nothing of where it stands.
+        Report::Closed(_) | Report::PortsClosed { .. } => Kind::Closed,
         Report::Publisher { .. } => Kind::Publisher,
-        Report::Media { .. } => Kind::Media,
+        Report::Media { .. } | Report::Arrived { .. } => Kind::Media,
         Report::Scan { .. } => Kind::Scan,
         Report::ShardStuck { .. } => Kind::ShardStuck,
     }

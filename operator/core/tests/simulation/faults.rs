@@ -7,7 +7,7 @@ use std::time::Duration;
 use operator_core::event::Report;
 use operator_core::ids::{ObjectName, PoolName, Protocol, StreamRef, WorkerName};
 use operator_core::reason::Reason;
-use operator_core::spec::{PoolObject, PoolSpec, Refusal, RtpTransport, StreamObject, StreamSpec};
+use operator_core::spec::{PoolObject, PoolSpec, Refusal, RtpTransport, Shrink, StreamObject, StreamSpec};
 use operator_core::status::Phase;
 use operator_core::{Event, LeaseState};
 
@@ -390,7 +390,17 @@ impl World {
             spec.allowed_namespaces = vec!["east".into()];
         }
         spec.default = self.rng.chance(85);
+        spec.shrink = self.shrink();
         spec
+    }
+
+    /// Some pools have streams move, in less time than the world lasts.
+    fn shrink(&mut self) -> Shrink {
+        if self.rng.chance(60) {
+            Shrink::Move { deadline: Duration::from_secs(self.rng.below(20) as u64 + 1) }
+        } else {
+            Shrink::Wait
+        }
     }
 
     pub(crate) fn make_pool(&mut self, name: &str) {
@@ -433,10 +443,11 @@ impl World {
         if !self.api.objects.pools.contains_key(&name) {
             self.make_pool("main");
         }
-        let cooldown = self.pool_spec().cooldown;
+        let PoolSpec { cooldown, shrink, .. } = self.pool_spec();
         let mut pool = self.api.objects.pools[&name].clone();
         pool.generation += 1;
-        pool.spec = Ok(Arc::new(objects::pool_spec(RANGES[2], &[], cooldown)));
+        let spec = PoolSpec { shrink, ..objects::pool_spec(RANGES[2], &[], cooldown) };
+        pool.spec = Ok(Arc::new(spec));
         self.api.put_pool(pool);
         for _ in 0..4 {
             self.make_stream();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use operator_core::action::Assign;
-use operator_core::event::{Report, WriteOutcome};
+use operator_core::event::{Closed, Report, WriteOutcome};
 use operator_core::ids::{Epoch, NodeName, Ports, Protocol, SessionId, StreamRef, Term, Uid};
 use operator_core::reason::Reason;
 use operator_core::spec::{PoolObject, Source};
@@ -12,7 +12,7 @@ use operator_core::status::{PoolStatus, RtpPorts, StreamStatus};
 use operator_core::{Action, Command};
 
 use crate::api::Write;
-use crate::replica::{Recorded, recorded};
+use crate::replica::{Recorded, goes_on, recorded};
 use crate::worker::{LISTENERS, Socket};
 use crate::world::World;
 
@@ -134,9 +134,15 @@ impl World {
         let seen = &self.replicas[replica].seen;
         let known = seen.recorded.get(stream).or_else(|| seen.granted.get(stream));
         if let Some(known) = known {
-            if *known != claim {
+            if !goes_on(known, &claim) && !self.truth.restored {
                 let text = format!("operator {replica}: {stream} is {known:?} and shall be {claim:?}");
                 self.violate(text);
+                return;
+            }
+            let (pod, node, numbers) = claim;
+            let fresh: Vec<u16> = numbers.into_iter().filter(|port| !known.2.contains(port)).collect();
+            if !fresh.is_empty() && !self.truth.restored {
+                self.judge_grant(replica, stream, &(pod, node, fresh), status);
             }
             return;
         }
@@ -317,7 +323,8 @@ impl World {
     /// Nobody is told before it is on record, as far as this replica knows.
     fn judge_assign(&mut self, replica: usize, session: SessionId, assign: &Assign) {
         let stream = &assign.stream;
-        let ports: Vec<u16> = assign.source.ports().into_iter().flat_map(Ports::numbers).collect();
+        let leases = assign.source.ports().into_iter().chain(assign.source.next());
+        let ports: Vec<u16> = leases.flat_map(Ports::numbers).collect();
         let worker = self.replicas[replica].sessions.get(&session).map(|&link| self.links[link].worker);
         let Some(worker) = worker else { return };
         let target = &self.workers[worker];
@@ -328,7 +335,7 @@ impl World {
                     "operator {replica} tells worker {worker} of {stream}, which is not on record"
                 ));
             }
-            Some(recorded) if *recorded != told => {
+            Some(recorded) if !is_among(&told, recorded) => {
                 let text =
                     format!("operator {replica} tells {stream} as {told:?}, on record is {recorded:?}");
                 self.violate(text);
@@ -355,8 +362,11 @@ impl World {
     /// A worker obeyed a command.
     pub(crate) fn note_obeyed(&mut self, worker: usize, command: &Command, reports: &[Report]) {
         for report in reports {
-            if let Report::Closed(closed) = report {
-                self.note_closed(worker, &closed.stream, &closed.ports);
+            match report {
+                Report::Closed(Closed { stream, ports, ago: _ }) | Report::PortsClosed { stream, ports } => {
+                    self.note_closed(worker, stream, ports);
+                }
+                _ => {}
             }
         }
         let Command::Assign(assign) = command else { return };
@@ -382,7 +392,7 @@ impl World {
             WriteOutcome::Written { .. } => {
                 if let Some((stream, recorded)) = recorded(uid, status)
                     && let Some(before) = self.truth.on_record.insert(stream.clone(), recorded.clone())
-                    && before != recorded
+                    && !goes_on(&before, &recorded)
                 {
                     self.violate(format!("{stream} is on record as {before:?}, then as {recorded:?}"));
                 }
@@ -492,4 +502,12 @@ impl World {
             self.violate(format!("operator {replica}: {text}"));
         }
     }
+}
+
+/// Whether what a worker is told is on record: of two leases, both or either.
+fn is_among(told: &Recorded, recorded: &Recorded) -> bool {
+    let (pod, node, numbers) = told;
+    (pod, node) == (&recorded.0, &recorded.1)
+        && numbers.iter().all(|port| recorded.2.contains(port))
+        && numbers.is_empty() == recorded.2.is_empty()
 }

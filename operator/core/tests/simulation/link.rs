@@ -51,6 +51,8 @@ impl Up {
                 Report::Assigned { stream, .. }
                 | Report::BindFailed { stream, .. }
                 | Report::Closed(Closed { stream, .. })
+                | Report::PortsClosed { stream, .. }
+                | Report::Arrived { stream, .. }
                 | Report::Publisher { stream, .. }
                 | Report::Media { stream, .. } => vec![stream.uid.clone()],
                 Report::Scan { .. } | Report::ShardStuck { .. } => Vec::new(),

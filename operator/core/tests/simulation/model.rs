@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use operator_core::config::{NodeMatch, PathGrants};
 use operator_core::ids::{NodeName, ObjectName, Protocol, StreamRef};
-use operator_core::spec::{PoolObject, PoolSpec, RtpSource, Source, StreamObject, StreamSpec};
+use operator_core::spec::{PoolObject, PoolSpec, RtpSource, Shrink, Source, StreamObject, StreamSpec};
 use operator_core::status::{ConditionType, Phase};
 
 use crate::replica::recorded;
@@ -29,6 +29,7 @@ impl World {
         self.judge_bound(&claims, &mut wrong);
         self.judge_streams(&claims, &mut wrong);
         self.judge_pools(&claims, &mut wrong);
+        self.judge_moves(&claims, &mut wrong);
         self.judge_directory(&mut wrong);
         wrong
     }
@@ -323,6 +324,47 @@ impl World {
                     "{}: (nodes, capacity, leased, cooling, quarantined) should be {should:?}, the status says {is:?}",
                     pool.name
                 ));
+            }
+        }
+    }
+
+    /// Nobody stays on numbers that its pool has no longer, where that has it move and has others.
+    fn judge_moves(&self, claims: &[Claim<'_>], wrong: &mut Vec<String>) {
+        for object in self.api.objects.streams.values() {
+            let (Some(ports), Ok(spec)) = (&object.status.ports, &object.spec) else { continue };
+            let Source::Rtp(rtp) = &spec.source else { continue };
+            let pool = ports.pool.as_ref().and_then(|pool| self.api.objects.pools.get(pool));
+            let pool = pool.filter(|pool| is_accepted(pool));
+            let Some(pool) = pool.and_then(|pool| pool.spec.as_ref().ok()) else { continue };
+            let Some(claim) = claims.iter().find(|claim| claim.stream.uid == object.uid) else { continue };
+            let numbers = || [Some(ports.rtp), ports.rtcp].into_iter().flatten();
+            let inside = numbers().all(|port| pool.numbers.contains(port) && !LISTENERS.contains(&port));
+            if let Some(previous) = ports.previous {
+                let back = [Some(previous.rtp), previous.rtcp]
+                    .into_iter()
+                    .flatten()
+                    .all(|port| pool.numbers.contains(port) && !LISTENERS.contains(&port));
+                let arrived = self
+                    .workers
+                    .iter()
+                    .filter(|worker| worker.alive)
+                    .any(|worker| worker.running.get(&object.uid).is_some_and(|run| run.has_arrived()));
+                if !arrived && self.matches(&claim.node, &pool.node_selector) && (back || !inside) {
+                    wrong.push(format!("{} has {ports:?}, of {:?}", object.uid, pool.ranges));
+                }
+                continue;
+            }
+            let node = self.api.objects.nodes.get(&claim.node);
+            let open = node.is_none_or(|node| node.ready && !node.unschedulable);
+            let allowed = pool.allows(&object.name.namespace);
+            let moves = matches!(pool.shrink, Shrink::Move { .. }) && rtp.port.is_none() && open && allowed;
+            let free = |port: u16| self.is_free(&claim.node, port, pool, claims);
+            let room = pool
+                .numbers
+                .iter()
+                .any(|port| free(port) && (!rtp.rtcp || (port.is_multiple_of(2) && free(port + 1))));
+            if moves && !inside && room && self.matches(&claim.node, &pool.node_selector) {
+                wrong.push(format!("{} stays on {ports:?}, outside {:?}", object.uid, pool.ranges));
             }
         }
     }

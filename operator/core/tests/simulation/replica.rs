@@ -12,7 +12,7 @@ use operator_core::{Config, Event, Now, State};
 
 use crate::world::Item;
 
-/// What a status says about an assignment: pod, node and numbers.
+/// What a status says about an assignment: pod, node and the numbers of its one or two leases.
 pub(crate) type Recorded = (String, String, Vec<u16>);
 
 /// One replica. After a crash its core is new and its incarnation the next one.
@@ -143,9 +143,18 @@ impl Replica {
 pub(crate) fn recorded(uid: &Uid, status: &StreamStatus) -> Option<(StreamRef, Recorded)> {
     let assignment = status.assignment.as_ref()?;
     let leased = status.ports.as_ref().and_then(RtpPorts::leased);
-    let ports = leased.into_iter().flat_map(|(_, ports)| ports.numbers()).collect();
+    let shown = leased.into_iter().flat_map(|(_, ports)| ports.numbers());
+    let previous = status.ports.iter().filter_map(|ports| ports.previous);
+    let previous = previous.flat_map(|ports| [Some(ports.rtp), ports.rtcp]).flatten();
+    let ports = shown.chain(previous).collect();
     let stream = StreamRef::new(uid.clone(), Epoch(status.epoch));
     Some((stream, (assignment.pod_uid.to_string(), assignment.node.to_string(), ports)))
+}
+
+/// Whether what is on record may become this without another epoch: of its leases one stays, or it stays as it is.
+pub(crate) fn goes_on(before: &Recorded, after: &Recorded) -> bool {
+    let stays = before.2 == after.2 || before.2.iter().any(|port| after.2.contains(port));
+    (&before.0, &before.1) == (&after.0, &after.1) && stays
 }
 
 impl Seen {

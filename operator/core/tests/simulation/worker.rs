@@ -38,6 +38,18 @@ pub(crate) enum Socket {
     Thief(Duration),
 }
 
+impl Running {
+    /// Media comes on what is to take the place of its ports.
+    pub(crate) fn has_arrived(&self) -> bool {
+        self.next.is_some_and(|next| self.arrived.is_some_and(|(port, _)| port == next.rtp))
+    }
+
+    /// All its numbers.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = u16> {
+        self.ports.into_iter().chain(self.next).flat_map(Ports::numbers)
+    }
+}
+
 impl Host {
     /// Somebody takes a number, if nobody has it.
     pub(crate) fn thieve(&mut self, port: u16, protocol: Protocol, now: Duration) {
@@ -55,6 +67,10 @@ impl Host {
 pub(crate) struct Running {
     pub(crate) epoch: operator_core::ids::Epoch,
     pub(crate) ports: Option<Ports>,
+    /// Numbers that are open beside those, to take their place.
+    pub(crate) next: Option<Ports>,
+    /// What was last said of media on one of the two.
+    arrived: Option<(u16, bool)>,
     pub(crate) transport: Protocol,
     pub(crate) publisher: Option<Publisher>,
     /// Why the last one ended; empty while none has.
@@ -237,6 +253,9 @@ impl Worker {
         for (uid, run) in &self.running {
             let stream = StreamRef::new(uid.clone(), run.epoch);
             reports.push(publisher(stream.clone(), run));
+            if let Some((port, settled)) = run.arrived {
+                reports.push(Report::Arrived { stream: stream.clone(), port, settled });
+            }
             reports.push(Report::Media { stream, live: run.live });
         }
         reports
@@ -281,7 +300,7 @@ impl Worker {
 
     fn assign(&mut self, host: &mut Host, assign: &Assign, now: Duration, done: &mut Done) {
         let stream = assign.stream.clone();
-        let ports = assign.source.ports();
+        let (ports, next) = (assign.source.ports(), assign.source.next());
         let transport = match &assign.source {
             AssignedSource::Rtp { source, .. } if source.transport == RtpTransport::Udp => Protocol::Udp,
             // Only what is bound has one.
@@ -291,11 +310,14 @@ impl Worker {
         };
         if let Some(run) = self.running.get_mut(&stream.uid) {
             if run.epoch == stream.epoch {
-                if run.ports != ports || run.transport != transport {
+                let had = [run.ports, run.next];
+                if (run.ports != ports && (ports.is_none() || run.next != ports))
+                    || run.transport != transport
+                {
                     done.broken =
-                        Some(format!("{stream} has {:?} and is told {ports:?} at the same epoch", run.ports));
+                        Some(format!("{stream} has {had:?} and is told {ports:?} at the same epoch"));
                 }
-                done.reports.push(Report::Assigned { stream, ports });
+                self.shift(host, &stream, [ports, next], now, done);
                 return;
             }
             if run.epoch > stream.epoch {
@@ -310,7 +332,7 @@ impl Worker {
                 done.reports.push(closed(former.clone(), Vec::new()));
                 done.reports.push(publisher(stream.clone(), run));
                 done.reports.push(Report::Media { stream: stream.clone(), live });
-                done.reports.push(Report::Assigned { stream, ports });
+                done.reports.push(Report::Assigned { stream, ports, next: None });
                 self.closed.push((former, Vec::new(), now));
                 return;
             }
@@ -321,11 +343,62 @@ impl Worker {
             done.reports.push(report);
             return;
         }
-        self.running.insert(
-            stream.uid.clone(),
-            Running { epoch: stream.epoch, ports, transport, publisher: None, ended: "", live: false },
-        );
-        done.reports.push(Report::Assigned { stream, ports });
+        let run = Running {
+            epoch: stream.epoch,
+            ports,
+            next: None,
+            arrived: None,
+            transport,
+            publisher: None,
+            ended: "",
+            live: false,
+        };
+        self.running.insert(stream.uid.clone(), run);
+        self.shift(host, &stream, [ports, next], now, done);
+    }
+
+    /// Of a stream that runs, closes what is not among these leases and opens what is.
+    fn shift(
+        &mut self,
+        host: &mut Host,
+        stream: &StreamRef,
+        [ports, next]: [Option<Ports>; 2],
+        now: Duration,
+        done: &mut Done,
+    ) {
+        let Some(run) = self.running.get(&stream.uid).cloned() else { return };
+        let had: Vec<Ports> = run.ports.into_iter().chain(run.next).collect();
+        for lease in had.iter().filter(|lease| ports != Some(**lease) && next != Some(**lease)) {
+            let numbers: Vec<u16> = lease.numbers().collect();
+            let closed = self.close(host, stream, &numbers, run.transport);
+            self.closed.push((stream.clone(), closed, now));
+            done.reports.push(Report::PortsClosed { stream: stream.clone(), ports: numbers });
+        }
+        let mut open = next.filter(|next| had.contains(next));
+        if let Some(wanted) = next.filter(|next| !had.contains(next)) {
+            match self.bind(host, stream, Some(wanted), run.transport, done) {
+                Ok(()) => open = Some(wanted),
+                Err(report) => done.reports.push(report),
+            }
+        }
+        let arrived = run.arrived.filter(|_| run.next == open);
+        self.running.insert(stream.uid.clone(), Running { ports, next: open, arrived, ..run });
+        done.reports.push(Report::Assigned { stream: stream.clone(), ports, next: open });
+    }
+
+    /// Closes numbers, unless this process leaks; those that are really closed.
+    fn close(&self, host: &mut Host, stream: &StreamRef, numbers: &[u16], transport: Protocol) -> Vec<u16> {
+        let mut really_closed = Vec::new();
+        for &port in numbers {
+            let socket = host.sockets.remove(&(port, transport));
+            if !self.leaks || socket.is_none() {
+                really_closed.push(port);
+            } else {
+                let known = (port % 4 < 2).then(|| stream.clone());
+                host.sockets.insert((port, transport), Socket::Leak(self.index, known));
+            }
+        }
+        really_closed
     }
 
     /// All numbers or none; each is tried in both protocols.
@@ -369,17 +442,8 @@ impl Worker {
     fn stop(&mut self, host: &mut Host, uid: &Uid, now: Duration) -> Vec<u16> {
         let Some(run) = self.running.remove(uid) else { return Vec::new() };
         let stream = StreamRef::new(uid.clone(), run.epoch);
-        let numbers: Vec<u16> = run.ports.into_iter().flat_map(Ports::numbers).collect();
-        let mut really_closed = Vec::new();
-        for &port in &numbers {
-            let socket = host.sockets.remove(&(port, run.transport));
-            if !self.leaks || socket.is_none() {
-                really_closed.push(port);
-            } else {
-                let known = (port % 4 < 2).then(|| stream.clone());
-                host.sockets.insert((port, run.transport), Socket::Leak(self.index, known));
-            }
-        }
+        let numbers: Vec<u16> = run.numbers().collect();
+        let really_closed = self.close(host, &stream, &numbers, run.transport);
         self.closed.push((stream, really_closed, now));
         numbers
     }
@@ -387,16 +451,16 @@ impl Worker {
     /// A stream and its sockets are gone, unheard.
     pub(crate) fn drop_silently(&mut self, host: &mut Host, uid: &Uid) {
         let Some(run) = self.running.remove(uid) else { return };
-        for port in run.ports.into_iter().flat_map(Ports::numbers) {
+        for port in run.numbers() {
             host.sockets.remove(&(port, run.transport));
         }
     }
 
     /// Somebody else has the sockets of a stream.
     pub(crate) fn snatch(&mut self, host: &mut Host, uid: &Uid, now: Duration) {
-        let ports = self.running.get(uid).and_then(|run| run.ports);
+        let ports: Vec<u16> = self.running.get(uid).into_iter().flat_map(Running::numbers).collect();
         self.drop_silently(host, uid);
-        for port in ports.into_iter().flat_map(Ports::numbers) {
+        for port in ports {
             for protocol in [Protocol::Tcp, Protocol::Udp] {
                 host.thieve(port, protocol, now);
             }
@@ -436,8 +500,19 @@ impl Worker {
         run.live = here;
         run.ended = if here { "" } else { "NoPublisher" };
         let media = Report::Media { stream: stream.clone(), live: here };
-        let publisher = publisher(stream, run);
-        if here { vec![publisher, media] } else { vec![media, publisher] }
+        let publisher = publisher(stream.clone(), run);
+        let mut reports = if here { vec![publisher, media] } else { vec![media, publisher] };
+        // Of two leases the sender comes to either, and stays or doesn't.
+        if let (true, Some(ports), Some(next)) = (here, run.ports, run.next) {
+            let (port, settled) = match now.as_millis() % 4 {
+                0 => (ports.rtp, false),
+                1 => (next.rtp, false),
+                _ => (next.rtp, true),
+            };
+            run.arrived = Some((port, settled));
+            reports.push(Report::Arrived { stream, port, settled });
+        }
+        reports
     }
 }
 

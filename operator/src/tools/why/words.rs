@@ -128,6 +128,20 @@ pub(super) fn words(reason: Reason) -> Words {
         Reason::Drained => {
             ("its worker was emptied, and it has moved", &["Send to where it is now: {publish}."])
         }
+        Reason::PortsMoving => (
+            "its PortPool {pool} has its number no longer, and another one is open beside it",
+            &["Invite the device to where it is to send from now on: {publish}."],
+        ),
+        Reason::PortsMoved => {
+            ("its number has given way to another one", &["Send to where it is now: {publish}."])
+        }
+        Reason::DeadlineExceeded => (
+            "its number was closed at the deadline in spec.shrink of its PortPool {pool}",
+            &[
+                "Invite the device to where it is now: {publish}.",
+                "For the next time, a longer spec.shrink.deadline leaves more time for that.",
+            ],
+        ),
         Reason::Returned => ("it has gone back to its former worker, which has its publisher", &[AGAIN]),
         Reason::WorkerRestarted => (
             "the process of its worker {worker} was started again",
@@ -190,7 +204,10 @@ pub(super) fn words(reason: Reason) -> Words {
         ),
         Reason::LeasesOutside => (
             "its PortPool {pool} has leases outside of its ranges",
-            &["Nothing: they end by themselves; status.blockedBy of the PortPool {pool} names them."],
+            &[
+                "Nothing: they end by themselves; status.blockedBy of the PortPool {pool} names them.",
+                "Or have them move to other numbers, while they play: spec.shrink.policy Move of the PortPool {pool}.",
+            ],
         ),
         Reason::ForeignHolder => (
             "somebody else holds numbers of its PortPool {pool}",

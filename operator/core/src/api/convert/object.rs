@@ -238,7 +238,7 @@ fn pool_spec(pool: &PortPool) -> spec::PoolSpec {
         node_selector,
         allowed_namespaces,
         cooldown,
-        shrink: _,
+        shrink,
         nearly_exhausted_percent,
     } = &pool.spec;
     let port = |number: i32| u16::try_from(number).expect("`check` has looked at the ranges");
@@ -257,9 +257,19 @@ fn pool_spec(pool: &PortPool) -> spec::PoolSpec {
         node_selector: selector(node_selector),
         allowed_namespaces: texts(allowed_namespaces),
         cooldown: cooldown.get(),
-        shrink: spec::Shrink::Wait,
+        shrink: self::shrink(shrink),
         nearly_exhausted_percent: u8::try_from(*nearly_exhausted_percent)
             .expect("`check` has looked at the percentage"),
+    }
+}
+
+fn shrink(shrink: &api::Shrink) -> spec::Shrink {
+    let api::Shrink { policy, deadline } = shrink;
+    match policy {
+        api::ShrinkPolicy::Wait => spec::Shrink::Wait,
+        api::ShrinkPolicy::Move => {
+            spec::Shrink::Move { deadline: deadline.unwrap_or(api::Shrink::DEADLINE_DEFAULT).get() }
+        }
     }
 }
 

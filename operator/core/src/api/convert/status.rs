@@ -170,7 +170,7 @@ fn assignment(assignment: &api::Assignment) -> status::Assignment {
 }
 
 fn api_ports(ports: &status::RtpPorts) -> api::Ports {
-    let status::RtpPorts { pool, rtp, rtcp, transport } = ports;
+    let status::RtpPorts { pool, rtp, rtcp, transport, previous } = ports;
     api::Ports {
         pool: pool.as_ref().map(ToString::to_string),
         rtp: *rtp,
@@ -180,11 +180,17 @@ fn api_ports(ports: &status::RtpPorts) -> api::Ports {
             RtpTransport::TcpPassive => api::RtpTransport::TcpPassive,
             RtpTransport::TcpActive => api::RtpTransport::TcpActive,
         },
+        previous: previous.as_ref().map(api_previous_ports),
     }
 }
 
+fn api_previous_ports(ports: &status::PreviousPorts) -> api::PreviousPorts {
+    let status::PreviousPorts { rtp, rtcp, since, closes_at } = *ports;
+    api::PreviousPorts { rtp, rtcp, since: since.map(api_time), closes_at: closes_at.map(api_time) }
+}
+
 fn ports(ports: &api::Ports) -> status::RtpPorts {
-    let api::Ports { pool, rtp, rtcp, transport } = ports;
+    let api::Ports { pool, rtp, rtcp, transport, previous } = ports;
     status::RtpPorts {
         pool: pool.as_deref().map(PoolName::from),
         rtp: *rtp,
@@ -194,7 +200,14 @@ fn ports(ports: &api::Ports) -> status::RtpPorts {
             api::RtpTransport::TcpPassive => RtpTransport::TcpPassive,
             api::RtpTransport::TcpActive => RtpTransport::TcpActive,
         },
+        previous: previous.as_ref().map(previous_ports),
     }
+}
+
+fn previous_ports(ports: &api::PreviousPorts) -> status::PreviousPorts {
+    let api::PreviousPorts { rtp, rtcp, since, closes_at } = ports;
+    let known = |at: &Option<api::Time>| at.as_ref().map(|at| time(Some(at)));
+    status::PreviousPorts { rtp: *rtp, rtcp: *rtcp, since: known(since), closes_at: known(closes_at) }
 }
 
 fn api_endpoint(endpoint: &status::Endpoint) -> api::Endpoint {
@@ -337,17 +350,4 @@ fn texts(texts: &[String]) -> Vec<Arc<str>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_record_says_of_ports_is_read_by_the_next_leader() {
-        for transport in [RtpTransport::Udp, RtpTransport::TcpPassive, RtpTransport::TcpActive] {
-            for pool in [Some(PoolName::from("media")), None] {
-                let ports = status::RtpPorts { pool, rtp: 20_000, rtcp: None, transport };
-                let written = status::StreamStatus { ports: Some(ports.clone()), ..Default::default() };
-                assert_eq!(stream_status(&api_stream_status(&written)).ports, Some(ports));
-            }
-        }
-    }
-}
+mod tests;
