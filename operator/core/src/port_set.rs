@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(large, set(&[(10, 12)]));
         large.remove_range(PortRange { start: 10, end: 12 });
         assert_eq!(large, PortSet::default());
-        assert!(large.is_empty() && large.len() == 0);
+        assert_eq!((large.is_empty(), large.len()), (true, 0));
     }
 
     #[test]
