@@ -96,6 +96,34 @@ const MUTANTS: &[Mutant] = &[
         "seen.extend(owner.iter().filter(|_| false).map(|it| (*port, holder.describe(), Some(it.clone()))));",
     ),
     mutant(
+        "second-not-forgotten",
+        "a claim has a second lease only beside a first, once it may be known",
+        "state/holding.rs",
+        "        self.seconds.remove(key);\n",
+        "",
+    ),
+    mutant(
+        "move-not-undone",
+        "two leases are open only where their pool has the first no longer, or media comes on the second",
+        "plan/shrink.rs",
+        "} else if !self.is_stale(claim) {",
+        "} else if false {",
+    ),
+    mutant(
+        "move-without-deadline",
+        "a move with a deadline ends by it",
+        "plan/shrink.rs",
+        "        self.arm_deadline(key, now);\n",
+        "        if false {\n            self.arm_deadline(key, now);\n        }\n",
+    ),
+    mutant(
+        "cramped-unserved",
+        "who waits for a number beside its own is served when one is free",
+        "plan.rs",
+        "self.serve_cramped(&pool, now);",
+        "if false {\n                    self.serve_cramped(&pool, now);\n                }",
+    ),
+    mutant(
         "second-told-before-record",
         "a second lease is told of only where it is on record",
         "plan/assign.rs",
@@ -217,9 +245,9 @@ const MUTANTS: &[Mutant] = &[
     mutant(
         "old-process-kept",
         "a worker that was started again gets a new epoch for each of its streams",
-        "observe/inventory.rs",
-        "claim.boot.as_ref().map_or(claim.pod_uid != pod_uid, |claimed| *claimed != boot);",
-        "claim.boot.as_ref().is_some_and(|_| false);",
+        "claim.rs",
+        "self.boot.as_ref().map_or(*self.pod_uid != *pod_uid, |claimed| claimed != boot)",
+        "{ let _ = (pod_uid, boot); false }",
     ),
     mutant(
         "stale-claim-written",
@@ -374,6 +402,13 @@ const MUTANTS: &[Mutant] = &[
         "plan/directory.rs",
         "if let Some(known) = known.filter(|known| known.digest == self.directory_digest) {",
         "if let Some(known) = known {",
+    ),
+    mutant(
+        "standby-marks",
+        "a replica that does not lead marks nothing for a plan",
+        "plan.rs",
+        "} else if state.lead.is_none() {",
+        "} else if false {",
     ),
 ];
 
