@@ -22,19 +22,12 @@ mod watch;
 
 pub(crate) use admission::Reviewer;
 
-use std::{
-    collections::BTreeSet,
-    io,
-    net::SocketAddr,
-    process::ExitCode,
-    sync::Arc,
-    thread::{self, JoinHandle},
-};
+use std::{collections::BTreeSet, io, net::SocketAddr, process::ExitCode, sync::Arc, thread};
 
 use operator_core::Config;
 use tokio::{
     net::TcpListener,
-    sync::{self, Semaphore, oneshot},
+    sync::{self, Semaphore},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -161,10 +154,8 @@ async fn serve(args: Operator) -> Result<ExitCode, StartError> {
     tasks.spawn(watch::run(client.clone(), args.secret_namespaces(), taken, event_sender, synced));
     tasks.spawn(events::publish(client, waiting, metrics));
     let stop = CancellationToken::new();
-    let (served, serving) = serve_sessions(sessions, session_port, (certificate, pem), stop.clone())?;
-    tasks.spawn(async move {
-        let _ = serving.await;
-    });
+    let served = serve_sessions(sessions, session_port, (certificate, pem), stop.clone())?;
+    tasks.spawn(served.clone().cancelled_owned());
     tasks.spawn(probes::serve(probe_port, probes));
     if let (Some(host), Some(own)) = (args.peers, args.pod_ip) {
         tasks.spawn(peers::follow(host, args.probes.port(), own, peers));
@@ -182,23 +173,24 @@ async fn serve(args: Operator) -> Result<ExitCode, StartError> {
         }
     };
     stop.cancel();
-    // A panic there was told when it happened.
-    let _ = served.join();
+    // One that is stuck ends with the process.
+    let _ = tokio::time::timeout(limits::API_CALL, served.cancelled()).await;
     Ok(code)
 }
 
-/// Serves sessions on a thread of their own until `stop`. The receiver ends when that thread does.
+/// Serves sessions on a thread of their own until `stop`. What is given back is cancelled when that thread has ended, be it by a panic.
 fn serve_sessions(
     sessions: Sessions,
     port: std::net::TcpListener,
     (certificate, pem): (Certificate, Pem),
     stop: CancellationToken,
-) -> Result<(JoinHandle<()>, oneshot::Receiver<()>), StartError> {
+) -> Result<CancellationToken, StartError> {
     let system = |error| StartError::System { what: "can't make the thread of the sessions", error };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system)?;
-    let (ended, serving) = oneshot::channel();
+    let served = CancellationToken::new();
+    let ended = served.clone().drop_guard();
     let serve = move || {
-        let _dropped_at_the_end: oneshot::Sender<()> = ended;
+        let _at_the_end = ended;
         runtime.block_on(async {
             tokio::select! {
                 served = certificate::serve(sessions, port, certificate, pem) => {
@@ -211,8 +203,8 @@ fn serve_sessions(
         });
         runtime.shutdown_background();
     };
-    let thread = thread::Builder::new().name("sessions".into()).spawn(serve).map_err(system)?;
-    Ok((thread, serving))
+    thread::Builder::new().name("sessions".into()).spawn(serve).map_err(system)?;
+    Ok(served)
 }
 
 async fn bind(flag: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
