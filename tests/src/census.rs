@@ -80,17 +80,12 @@ pub enum Held {
 pub fn held(range: RangeInclusive<u16>) -> BTreeSet<Held> {
     let mut held = BTreeSet::new();
     for (file, tcp) in [("tcp", true), ("tcp6", true), ("udp", false), ("udp6", false)] {
-        let text = fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap_or_default();
-        for line in text.lines().skip(1) {
-            let fields: Vec<&str> = line.split_whitespace().collect();
-            let (Some(local), Some(&state)) = (fields.get(1), fields.get(3)) else { continue };
-            let port = local.rsplit_once(':').and_then(|(_, port)| u16::from_str_radix(port, 16).ok());
-            let Some(port) = port.filter(|port| range.contains(port)) else { continue };
-            match (tcp, state) {
-                (true, "0A") => held.insert(Held::Listening(port)),
+        for row in rows(file).into_iter().filter(|row| range.contains(&row.port)) {
+            match (tcp, &*row.state) {
+                (true, "0A") => held.insert(Held::Listening(row.port)),
                 (true, "06") => false,
-                (true, _) => held.insert(Held::Connected(port)),
-                (false, _) => held.insert(Held::Udp(port)),
+                (true, _) => held.insert(Held::Connected(row.port)),
+                (false, _) => held.insert(Held::Udp(row.port)),
             };
         }
     }
@@ -99,19 +94,34 @@ pub fn held(range: RangeInclusive<u16>) -> BTreeSet<Held> {
 
 /// Bytes of memory that datagrams take which the sockets of a local port have not read yet.
 pub fn unread_udp(port: u16) -> u64 {
-    let mut unread = 0;
-    for file in ["udp", "udp6"] {
-        let text = fs::read_to_string(format!("/proc/net/{file}")).unwrap_or_default();
-        for line in text.lines().skip(1) {
-            let fields: Vec<&str> = line.split_whitespace().collect();
-            let (Some(local), Some(queues)) = (fields.get(1), fields.get(4)) else { continue };
-            let is_it =
-                local.rsplit_once(':').and_then(|(_, hex)| u16::from_str_radix(hex, 16).ok()) == Some(port);
-            let received = queues.split_once(':').and_then(|(_, hex)| u64::from_str_radix(hex, 16).ok());
-            unread += received.filter(|_| is_it).unwrap_or(0);
-        }
-    }
-    unread
+    let rows = ["udp", "udp6"].into_iter().flat_map(rows);
+    rows.filter(|row| row.port == port).map(|row| row.unread).sum()
+}
+
+/// A line of the kernel's tables of sockets.
+struct Row {
+    /// The local one.
+    port: u16,
+    /// In hexadecimal digits.
+    state: String,
+    /// Bytes received that nobody has read.
+    unread: u64,
+}
+
+/// A table of the network namespace that this thread is in.
+fn rows(file: &str) -> Vec<Row> {
+    let text = fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap_or_default();
+    let row = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (_, port) = fields.get(1)?.rsplit_once(':')?;
+        let (_, unread) = fields.get(4)?.split_once(':')?;
+        Some(Row {
+            port: u16::from_str_radix(port, 16).ok()?,
+            state: (*fields.get(3)?).to_owned(),
+            unread: u64::from_str_radix(unread, 16).ok()?,
+        })
+    };
+    text.lines().skip(1).filter_map(row).collect()
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use tests::failover;
 use tests::installation::Installation;
 use tests::objects::{Assignment, address, assignments, endpoint, stream, viewer, wait_live};
 use tests::ps_sender::{self, AudioChoice, Options, Transport, VideoChoice};
+use tests::soak::size;
 
 const STARTED: Duration = Duration::from_secs(60);
 /// For all streams of a node.
@@ -22,13 +23,9 @@ fn owners(cluster: &Cluster) -> BTreeMap<String, Assignment> {
     assignments(cluster).expect("the API answers")
 }
 
-fn from_environment(name: &str, default: usize) -> usize {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
 #[test]
 fn who_sends_is_told_where_to_go_and_no_stream_moves_more_than_twice() {
-    let count = from_environment("PENSTOCK_STREAMS", 12);
+    let count = size("PENSTOCK_STREAMS", 12);
     let cluster = Cluster::up(3).expect("root on Debian can run one");
     // Longer than a camera is waited for that does not come.
     let installation = Installation::with(&cluster, &["worker.terminationGracePeriodSeconds=45"])

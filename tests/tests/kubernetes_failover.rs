@@ -7,17 +7,13 @@ use tests::cluster::Cluster;
 use tests::failover::{self, Fault, Outage};
 use tests::installation::Installation;
 use tests::objects::wait_all_ready;
+use tests::soak::size;
 
 const STARTED: Duration = Duration::from_secs(60);
 
-fn from_environment(name: &str, default: usize) -> usize {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
 #[test]
 fn each_stream_of_a_worker_that_dies_is_published_to_elsewhere() {
-    let (runs, streams) =
-        (from_environment("PENSTOCK_FAILOVERS", 1), from_environment("PENSTOCK_STREAMS", 30));
+    let (runs, streams) = (size("PENSTOCK_FAILOVERS", 1), size("PENSTOCK_STREAMS", 30));
     let cluster = Cluster::up(3).expect("root on Debian can run one");
     let installation = Installation::of(&cluster).expect("the chart installs");
     installation.settle(STARTED);

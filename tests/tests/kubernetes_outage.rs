@@ -12,14 +12,14 @@ use tests::objects::{assignments, nothing_is_written, streams, wait_all_ready};
 use tests::player::Viewer;
 use tests::publisher;
 use tests::running::{Folder, Running};
+use tests::soak::size;
 
 const STARTED: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_secs(20);
 
 /// How long each of the two is away.
 fn outage() -> Duration {
-    let seconds = std::env::var("PENSTOCK_OUTAGE").ok().and_then(|text| text.parse().ok());
-    Duration::from_secs(seconds.unwrap_or(6))
+    Duration::from_secs(size("PENSTOCK_OUTAGE", 6))
 }
 
 struct Stream {

@@ -6,7 +6,6 @@ mod api;
 mod fleet;
 mod replica;
 
-use std::env;
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -17,6 +16,7 @@ use tests::census;
 use tests::cluster::Cluster;
 use tests::eventually::{ensure, throughout, within};
 use tests::installation::{Installation, chart};
+use tests::soak::{bounds, size};
 use tests::tools::root;
 use tonic::Code;
 
@@ -40,13 +40,11 @@ struct Sizes {
 
 impl Sizes {
     fn asked() -> Sizes {
-        let number =
-            |name: &str, default| env::var(name).ok().and_then(|it| it.parse().ok()).unwrap_or(default);
         Sizes {
-            streams: number("PENSTOCK_STREAMS", 200),
-            workers: number("PENSTOCK_WORKERS", 10),
-            rest: Duration::from_secs(number("PENSTOCK_REST", 5) as u64),
-            bounds: env::var_os("PENSTOCK_BOUNDS").is_some(),
+            streams: size("PENSTOCK_STREAMS", 200),
+            workers: size("PENSTOCK_WORKERS", 10),
+            rest: Duration::from_secs(size("PENSTOCK_REST", 5)),
+            bounds: bounds(),
         }
     }
 }

@@ -95,7 +95,6 @@ struct Failure {
 
 #[test]
 fn no_seed_breaks_an_invariant() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     if let Some(seed) = number("PENSTOCK_SEED") {
         let detour = std::env::var("PENSTOCK_DETOUR").ok();
         let detour = detour.map(|text| Detour::parse(&text).expect("MOMENT UID TURN KIND LEASE PHASE"));
@@ -136,6 +135,11 @@ fn no_seed_breaks_an_invariant() {
         panic!("{}\nthe last steps of seed {}:\n{last}", all.join("\n"), first.seed);
     }
     assert!(wrong.is_empty(), "coverage:\n{}", wrong.join("\n"));
+}
+
+/// What the environment asks for.
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
 }
 
 fn on_each_core(work: impl Fn() + Sync) {
@@ -230,7 +234,7 @@ fn replay(seed: u64, detour: Option<Detour>) -> String {
     let mut world = make(seed, detour);
     world.log = Some(Default::default());
     let outcome = catch_unwind(AssertUnwindSafe(|| play(&mut world)));
-    let last = std::env::var("PENSTOCK_LINES").ok().and_then(|text| text.parse().ok()).unwrap_or(150);
+    let last = number("PENSTOCK_LINES").unwrap_or(150) as usize;
     let log = world.log.take().unwrap_or_default();
     let skipped = log.len().saturating_sub(last);
     let mut text: Vec<String> = log.into_iter().skip(skipped).collect();

@@ -11,8 +11,8 @@ use operator_core::ids::{ObjectName, Uid};
 use operator_core::spec::RtpTransport;
 
 use crate::objects;
-use crate::on_each_core;
 use crate::world::{Item, Mend, World};
+use crate::{number, on_each_core};
 
 /// Rounds of a plain `cargo test`.
 const ROUNDS: u64 = 200;
@@ -42,8 +42,7 @@ const FAULTS: [Fault; 4] = [Fault::Kill, Fault::Stop, Fault::Part, Fault::Delete
 
 #[test]
 fn rounds_of_kill_stop_partition_and_delete_leak_no_pair_and_starve_nobody() {
-    let rounds = std::env::var("PENSTOCK_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(ROUNDS);
-    let from = std::env::var("PENSTOCK_FROM").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+    let (rounds, from) = (number("PENSTOCK_ROUNDS").unwrap_or(ROUNDS), number("PENSTOCK_FROM").unwrap_or(0));
     let (next, wrong) = (AtomicU64::new(from), Mutex::new(Vec::new()));
     on_each_core(|| {
         loop {
@@ -51,34 +50,29 @@ fn rounds_of_kill_stop_partition_and_delete_leak_no_pair_and_starve_nobody() {
             if seed >= from + rounds.div_ceil(ROUNDS_A_WORLD) || !wrong.lock().unwrap().is_empty() {
                 return;
             }
-            if let Err(text) = play(seed, None) {
+            if let Err(text) = play(&mut world(seed)) {
                 wrong.lock().unwrap().push((seed, text));
             }
         }
     });
     let wrong = wrong.into_inner().unwrap();
     if let Some((seed, text)) = wrong.first() {
-        let mut log = Some(Vec::new());
-        let _ = play(*seed, Some(&mut log));
-        let log = log.unwrap_or_default();
+        let mut world = world(*seed);
+        world.log = Some(Default::default());
+        let _ = play(&mut world);
+        let log: Vec<String> = world.log.take().into_iter().flatten().collect();
         let skipped = log.len().saturating_sub(200);
         panic!("world {seed} (PENSTOCK_FROM={seed}): {text}\n{}", log[skipped..].join("\n"));
     }
     println!("{} rounds in worlds from {from}", rounds.div_ceil(ROUNDS_A_WORLD) * ROUNDS_A_WORLD);
 }
 
-/// A world's rounds; with `log`, what happened is left there.
-fn play(seed: u64, log: Option<&mut Option<Vec<String>>>) -> Result<(), String> {
-    let mut world = World::new(seed, Config::standalone(), 2);
-    world.log = log.is_some().then(Default::default);
-    let played = play_in(&mut world);
-    if let Some(log) = log {
-        *log = world.log.take().map(|lines| lines.into_iter().collect());
-    }
-    played
+fn world(seed: u64) -> World {
+    World::new(seed, Config::standalone(), 2)
 }
 
-fn play_in(world: &mut World) -> Result<(), String> {
+/// A world's rounds.
+fn play(world: &mut World) -> Result<(), String> {
     world.faults.calm = true;
     for host in 0..HOSTS {
         world.add_host(host);
