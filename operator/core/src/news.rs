@@ -3,7 +3,7 @@
 //! They are made with the write and told when it is known to be there: by then the watch may have brought it already.
 
 use crate::action::{Action, ObjectRef, Severity};
-use crate::ids::{Ports, UnixTime};
+use crate::ids::UnixTime;
 use crate::reason::Reason;
 use crate::status::{Conditions, Failover, StreamStatus, Usage};
 
@@ -25,7 +25,7 @@ fn moves(object: &ObjectRef, before: &StreamStatus, after: &StreamStatus) -> Opt
     if was.is_some_and(|was| was.since.is_some() && was.rtp == previous.rtp) {
         return None;
     }
-    let old = Ports { rtp: previous.rtp, rtcp: previous.rtcp };
+    let old = previous.ports();
     let publish = after.endpoints.iter().find(|endpoint| endpoint.usage == Usage::Publish);
     let what_now = match publish {
         Some(endpoint) => format!("invite its sender to {}", endpoint.url),

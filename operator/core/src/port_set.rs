@@ -83,9 +83,12 @@ impl PortSet {
 
     /// The numbers that are in both.
     pub fn intersection(&self, other: &Self) -> Self {
-        let mut both = Self::default();
-        self.iter().filter(|port| other.contains(*port)).for_each(|port| both.insert(port));
-        both
+        let mut pages = [const { None }; PAGES];
+        for (index, page) in self.pages() {
+            let both = std::array::from_fn(|word| page[word] & other.page(index)[word]);
+            pages[index] = (both != *EMPTY).then(|| Box::new(both));
+        }
+        Self { pages: pages.iter().any(Option::is_some).then(|| Box::new(pages)) }
     }
 
     /// The lowest number that is here and not in `taken`.

@@ -163,6 +163,13 @@ impl RtpPorts {
     }
 }
 
+impl PreviousPorts {
+    /// The numbers.
+    pub fn ports(&self) -> Ports {
+        Ports { rtp: self.rtp, rtcp: self.rtcp }
+    }
+}
+
 /// Where to publish or play.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {

@@ -2,7 +2,7 @@
 
 use crate::claim::{Claim, ClaimPhase, Lease, Second, Stage};
 use crate::event::Now;
-use crate::ids::{Epoch, Ports, StreamRef, Uid};
+use crate::ids::{Epoch, StreamRef, Uid};
 use crate::reason::Reason;
 use crate::state::{After, State};
 use crate::status::{Assignment, RtpPorts};
@@ -161,7 +161,7 @@ fn leases(recorded: &RtpPorts) -> Option<(Lease, Option<Second>)> {
         None => (shown, None),
         Some(previous) => {
             let (stage, since) = (Stage::Opening, previous.since);
-            let first = lease(Ports { rtp: previous.rtp, rtcp: previous.rtcp });
+            let first = lease(previous.ports());
             (first, Some(Second { lease: shown, stage, since, arrived: false }))
         }
     })

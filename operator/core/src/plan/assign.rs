@@ -3,7 +3,7 @@
 use crate::action::{Assign, AssignedSource, Command, Tokens};
 use crate::claim::{ClaimPhase, Stage, Told};
 use crate::event::Now;
-use crate::ids::{ObjectName, Ports, StreamRef};
+use crate::ids::{ObjectName, StreamRef};
 use crate::limits;
 use crate::node::Liveness;
 use crate::reason::Reason;
@@ -61,9 +61,9 @@ impl State {
         let recorded = self.streams.get(&key.uid).and_then(|stream| stream.stored.ports.as_ref());
         self.is_on_record(key)
             && recorded.is_some_and(|recorded| {
-                let previous = recorded.previous.map(|it| Ports { rtp: it.rtp, rtcp: it.rtcp });
-                let ports = Ports { rtp: recorded.rtp, rtcp: recorded.rtcp };
-                ports == second.lease.ports && previous == Some(first)
+                let previous = recorded.previous.map(|it| it.ports());
+                recorded.leased().is_some_and(|(_, ports)| ports == second.lease.ports)
+                    && previous == Some(first)
             })
     }
 

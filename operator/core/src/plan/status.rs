@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::claim::{Claim, ClaimPhase, Lease, Stage};
+use crate::claim::{Claim, ClaimPhase, Lease};
 use crate::event::Now;
 use crate::ids::{NodeName, Ports, StreamRef, Uid, UnixTime};
 use crate::node::{Liveness, Worker};
@@ -407,8 +407,8 @@ fn endpoints(
                 RtpTransport::TcpActive => None,
             };
             let shared = worker.rtp_shared_port.filter(|_| source.shared);
-            // Where the sender is to go to in the end comes first.
-            let next = claim.successor().filter(|second| second.stage == Stage::Open);
+            // Where the sender is to go to in the end comes first, once it has been open: also the next leader knows that from the record.
+            let next = claim.successor().filter(|second| second.since.is_some());
             let leased = next.map(|second| second.lease.ports).into_iter().chain(claim.ports());
             let leased = leased.map(|ports| ports.rtp).filter(|_| !source.shared);
             for (scheme, number) in

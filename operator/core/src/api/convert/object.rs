@@ -139,15 +139,19 @@ fn stream_spec(stream: &MediaStream) -> spec::StreamSpec {
     }
 }
 
+pub(super) fn transport(transport: api::RtpTransport) -> spec::RtpTransport {
+    match transport {
+        api::RtpTransport::Udp => spec::RtpTransport::Udp,
+        api::RtpTransport::TcpPassive => spec::RtpTransport::TcpPassive,
+        api::RtpTransport::TcpActive => spec::RtpTransport::TcpActive,
+    }
+}
+
 fn source(source: &api::Source) -> spec::Source {
     let Some(rtp) = &source.rtp else {
         return spec::Source::Push { protocols: vec![spec::PushProtocol::Rtmp] };
     };
-    let transport = match rtp.transport {
-        api::RtpTransport::Udp => spec::RtpTransport::Udp,
-        api::RtpTransport::TcpPassive => spec::RtpTransport::TcpPassive,
-        api::RtpTransport::TcpActive => spec::RtpTransport::TcpActive,
-    };
+    let transport = transport(rtp.transport);
     spec::Source::Rtp(spec::RtpSource {
         transport,
         ssrc: rtp.ssrc.as_deref().and_then(check::parse_ssrc),

@@ -195,11 +195,7 @@ fn ports(ports: &api::Ports) -> status::RtpPorts {
         pool: pool.as_deref().map(PoolName::from),
         rtp: *rtp,
         rtcp: *rtcp,
-        transport: match transport {
-            api::RtpTransport::Udp => RtpTransport::Udp,
-            api::RtpTransport::TcpPassive => RtpTransport::TcpPassive,
-            api::RtpTransport::TcpActive => RtpTransport::TcpActive,
-        },
+        transport: super::object::transport(*transport),
         previous: previous.as_ref().map(previous_ports),
     }
 }
