@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use media::policy::{PlayPolicy, PublishPolicy};
 
+use crate::scan::Protocol;
+
 /// One stream at one epoch: the key of everything.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamRef {
@@ -145,6 +147,16 @@ pub enum RtpTransport {
     TcpPassive,
     /// RFC 4571 over a connection that we open to the sender, from the leased port; never on the shared one.
     TcpActive,
+}
+
+impl RtpTransport {
+    /// In which protocol its numbers are open.
+    pub fn protocol(self) -> Protocol {
+        match self {
+            RtpTransport::Udp => Protocol::Udp,
+            RtpTransport::TcpPassive | RtpTransport::TcpActive => Protocol::Tcp,
+        }
+    }
 }
 
 /// What happens to packets of an SSRC that is not configured.

@@ -486,11 +486,7 @@ impl Control {
     }
 
     fn is_open(&self, stream: &StreamRef, transport: RtpTransport, lease: Ports) -> bool {
-        let protocol = match transport {
-            RtpTransport::Udp => Protocol::Udp,
-            RtpTransport::TcpPassive | RtpTransport::TcpActive => Protocol::Tcp,
-        };
-        let owns = |port| self.parts.ports.owner(port, protocol).as_ref() == Some(stream);
+        let owns = |port| self.parts.ports.owner(port, transport.protocol()).as_ref() == Some(stream);
         lease.numbers().all(owns)
     }
 

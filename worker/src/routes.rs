@@ -9,7 +9,7 @@ use bytes::Bytes;
 use media::budget::{Budget, Permit};
 use tokio::sync::mpsc;
 
-use crate::assignment::{RtpSource, RtpTransport};
+use crate::assignment::RtpSource;
 use crate::counters::Count;
 use crate::limits::{QUEUED_BYTES_MAX, QUEUED_CONNECTION_BYTES, QUEUED_MAX, QUEUED_TOTAL_BYTES_MAX};
 use crate::scan::Protocol;
@@ -219,12 +219,8 @@ impl Table {
 
 /// Where packets of a source come, and with which SSRC.
 fn key_of(source: &RtpSource) -> (Protocol, u32) {
-    let protocol = match source.transport {
-        RtpTransport::Udp => Protocol::Udp,
-        RtpTransport::TcpPassive | RtpTransport::TcpActive => Protocol::Tcp,
-    };
     // What is shared has one: `convert` has looked.
-    (protocol, source.ssrc.unwrap_or_default())
+    (source.transport.protocol(), source.ssrc.unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -84,6 +84,7 @@ async fn run(stream: HubStream, mut sockets: Sockets, mut edits: Edited, mut lin
         let Some(source) = assigned.rtp.clone() else { return };
         let receiver = Receiver::new(config(&source), clock.now());
         sockets.follow(&source);
+        line.rename(&assigned.stream);
         let mut ingress = RtpIngress {
             stream: &stream,
             sockets: &mut sockets,
@@ -226,13 +227,15 @@ impl RtpIngress<'_> {
     }
 
     /// Opens and closes what an edit has brought and taken; whoever sends to what stays notices nothing.
-    fn change_leases(&mut self, edits: &Edited) {
+    fn change_leases(&mut self, edits: &mut Edited) {
         if let Some(lease) = edits.take_lease() {
             match self.sockets.add(lease) {
                 // The device is connected to from there; it may take one connection only.
                 Ok(()) => self.hang_up(None),
                 Err(error) => tracing::error!(%error, "leased sockets are refused by the runtime and closed"),
             }
+            // This one may be, and one that it came in place of.
+            self.stream.leases_closed();
         }
         let wanted: Vec<Ports> = self.assigned.rtp.iter().flat_map(|rtp| rtp.ports.leases()).collect();
         self.keep_leases(|lease| wanted.contains(&lease));

@@ -177,14 +177,17 @@ impl Door {
         let (mut opening, mut permit) = (Opening::default(), None::<Permit>);
         loop {
             socket.readable().await.map_err(|_| Closed::Left)?;
-            let mut buffer = self.buffer.borrow_mut();
-            let length = match socket.try_read(&mut buffer[..OPENING_READ_BYTES]) {
-                Ok(0) => return Err(Closed::Left),
-                Ok(length) => length,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-                Err(_) => return Err(Closed::Left),
+            let opened = {
+                let mut buffer = self.buffer.borrow_mut();
+                let length = match socket.try_read(&mut buffer[..OPENING_READ_BYTES]) {
+                    Ok(0) => return Err(Closed::Left),
+                    Ok(length) => length,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                    Err(_) => return Err(Closed::Left),
+                };
+                opening.receive(&buffer[..length], |ssrc| self.routes.knows(Protocol::Tcp, ssrc))
             };
-            match opening.receive(&buffer[..length], |ssrc| self.routes.knows(Protocol::Tcp, ssrc)) {
+            match opened {
                 Opened::Undecided => {}
                 Opened::Stream { ssrc, bytes } => return Ok((ssrc, bytes)),
                 Opened::Unknown { ssrc } => return Err(Closed::Unknown(ssrc)),
@@ -195,6 +198,8 @@ impl Door {
             if permit.is_none() {
                 return Err(Closed::Dropped(DropReason::ConnectionLimit));
             }
+            // One that always has more to read would keep this thread from all others.
+            tokio::task::yield_now().await;
         }
     }
 

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use super::*;
-use crate::assignment::{RtpPorts, SsrcPolicy};
+use crate::assignment::{RtpPorts, RtpTransport, SsrcPolicy};
 
 fn source(transport: RtpTransport, ssrc: u32) -> RtpSource {
     let (ssrc, ssrc_policy) = (Some(ssrc), SsrcPolicy::Enforce);

@@ -239,6 +239,12 @@ impl Dialer {
         self.attempts = 1;
     }
 
+    /// Another door's turn has come: what is under way is given up. Nobody would see to its deadlines, and a device may take one
+    /// connection only.
+    pub fn rest(&mut self) {
+        self.attempt = None;
+    }
+
     /// The attempt that is under way, or another one. Only to be called while there is no connection.
     pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(TcpStream, SocketAddr), DialError>> {
         let Some(aim) = &self.aim else { return Poll::Pending };

@@ -20,25 +20,32 @@ pub struct Edits {
 pub struct Edited {
     assigned: watch::Receiver<Arc<Assignment>>,
     next: Arc<Slot>,
+    /// Came with the assignment that is known, and was not taken yet.
+    came: Option<PortLease>,
 }
 
-/// A lease on its way. One that is replaced before it was taken is closed.
+/// A lease on its way. One that is replaced before it was taken is closed. Who holds the lock sees it with its assignment or neither.
 type Slot = Mutex<Option<PortLease>>;
 
 /// Both ends, which begin with an assignment and its second lease, if it has one.
 pub fn edits(assignment: Arc<Assignment>, next: Option<PortLease>) -> (Edits, Edited) {
     let (sender, assigned) = watch::channel(assignment);
     let slot = Arc::new(Mutex::new(next));
-    (Edits { assigned: sender, next: Arc::downgrade(&slot) }, Edited { assigned, next: slot })
+    (Edits { assigned: sender, next: Arc::downgrade(&slot) }, Edited { assigned, next: slot, came: None })
 }
 
 impl Edits {
     /// Another assignment is in force, and this lease comes with it. Without an ingress that runs the lease is closed.
     pub fn tell(&self, assignment: Arc<Assignment>, next: Option<PortLease>) {
-        if let (Some(slot), Some(next)) = (self.next.upgrade(), next) {
-            *lock(&slot) = Some(next);
-        }
+        let Some(slot) = self.next.upgrade() else {
+            self.assigned.send_replace(assignment);
+            return;
+        };
+        let mut way = lock(&slot);
+        let replaced = next.and_then(|next| way.replace(next));
         self.assigned.send_replace(assignment);
+        drop(way);
+        drop(replaced);
     }
 
     /// Whether the ingress is gone.
@@ -50,7 +57,14 @@ impl Edits {
 impl Edited {
     /// What is assigned, which from here on is known.
     pub fn assignment(&mut self) -> Arc<Assignment> {
-        self.assigned.borrow_and_update().clone()
+        let mut way = lock(&self.next);
+        let assignment = self.assigned.borrow_and_update().clone();
+        let next = way.take();
+        drop(way);
+        if next.is_some() {
+            self.came = next;
+        }
+        assignment
     }
 
     /// Waits for another assignment. False: there is nobody any more who could tell one. Cancel-safe.
@@ -58,9 +72,9 @@ impl Edited {
         self.assigned.changed().await.is_ok()
     }
 
-    /// The lease that has come, if one has.
-    pub fn take_lease(&self) -> Option<PortLease> {
-        lock(&self.next).take()
+    /// The lease that has come with what is known to be assigned, if one has.
+    pub fn take_lease(&mut self) -> Option<PortLease> {
+        self.came.take()
     }
 }
 

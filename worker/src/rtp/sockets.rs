@@ -331,7 +331,10 @@ impl Door {
                 Ok((socket, peer)) => Ready::Dialled(socket, peer, port),
                 Err(error) => Ready::NotDialled(error),
             }),
-            Socket::Dial(_) => Poll::Pending,
+            Socket::Dial(dialer) => {
+                dialer.rest();
+                Poll::Pending
+            }
         }
     }
 
