@@ -82,3 +82,45 @@ fn lock(slot: &Slot) -> MutexGuard<'_, Option<PortLease>> {
     // Whoever panicked with it had either put its one value there or not.
     slot.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::assignment::{Ports, RtpTransport};
+    use crate::canary::Cage;
+    use crate::listeners::BoundPorts;
+
+    /// Two assignments, and a lease on a number of the kernel's choice.
+    fn parts(ports: &BoundPorts) -> ([Arc<Assignment>; 2], PortLease) {
+        let both: [_; 2] = Cage::new([0; 16], 1, 0).streams(0).try_into().unwrap();
+        let lease = ports.lease(&both[1].stream, RtpTransport::Udp, Ports { rtp: 0, rtcp: None }).unwrap();
+        (both, lease)
+    }
+
+    #[test]
+    fn a_lease_is_seen_with_its_own_assignment_and_not_before() {
+        let ports = BoundPorts::default();
+        let ([first, second], lease) = parts(&ports);
+        let (control, mut ingress) = edits(first.clone(), None);
+        assert_eq!(ingress.assignment(), first);
+        control.tell(second.clone(), Some(lease));
+        assert!(ingress.take_lease().is_none(), "what it comes with is not known yet");
+        assert_eq!(ingress.assignment(), second);
+        // It waits through another edit, and is taken once.
+        control.tell(first.clone(), None);
+        assert_eq!(ingress.assignment(), first);
+        assert!(ingress.take_lease().is_some() && ingress.take_lease().is_none());
+        assert_eq!(ports.all(), []);
+    }
+
+    #[test]
+    fn a_lease_for_an_ingress_that_is_gone_is_closed() {
+        let ports = BoundPorts::default();
+        let ([first, second], lease) = parts(&ports);
+        let (control, ingress) = edits(first, None);
+        drop(ingress);
+        control.tell(second, Some(lease));
+        assert!(control.is_closed());
+        assert_eq!(ports.all(), []);
+    }
+}
