@@ -85,6 +85,9 @@ impl State {
 fn sums(state: &State) -> Vec<String> {
     let mut found = Vec::new();
     for (name, node) in &state.nodes {
+        if !node.ledger.is_in_order() {
+            found.push(format!("node {name}: what was released is not what was held and is free"));
+        }
         for (pool, recounted) in node.ledger.recounted() {
             let shelf = &node.ledger.shelves()[&pool];
             if *shelf != recounted {

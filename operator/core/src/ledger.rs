@@ -9,9 +9,12 @@ use crate::ids::{Path, PoolName, Ports, StreamRef, UnixTime};
 use crate::port_set::PortSet;
 use crate::status::ProblemSource;
 
+mod released;
 pub(crate) mod shelf;
 
 pub(crate) use shelf::Shelf;
+
+use released::Released;
 
 /// Who holds a number that is not free.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,11 +100,10 @@ impl Shape {
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     held: BTreeMap<u16, Held>,
-    /// For numbers that are free and were held before: when they were released, as a rank.
-    released: BTreeMap<u16, u64>,
+    /// Numbers that are free and were held before.
+    released: Released,
     /// Every number that was ever held: those outside have never been used here.
     touched: PortSet,
-    release_rank: u64,
     own: BTreeMap<Owner, BTreeSet<u16>>,
     quarantined: BTreeSet<u16>,
     contested: BTreeSet<u16>,
@@ -161,15 +163,8 @@ impl Ledger {
         let before = self.held.remove(&port);
         if let Some(before) = &before {
             self.forget(port, before);
-        } else if let Some(rank) = self.released.get(&port).copied() {
-            for shelf in self.shelves.values_mut() {
-                shelf.take(port, rank, &self.released);
-            }
-            self.released.remove(&port);
-        } else {
-            for shelf in self.shelves.values_mut() {
-                shelf.take_fresh(port, &self.released);
-            }
+        } else if self.touched.contains(port) {
+            self.released.remove(port);
         }
         self.touched.insert(port);
         match next {
@@ -177,14 +172,7 @@ impl Ledger {
                 self.note(port, &next);
                 self.held.insert(port, next);
             }
-            None => {
-                self.release_rank += 1;
-                self.released.insert(port, self.release_rank);
-                let held = &self.held;
-                for shelf in self.shelves.values_mut() {
-                    shelf.give(port, &self.released, |partner| !held.contains_key(&partner));
-                }
-            }
+            None => self.released.push(port),
         }
     }
 
@@ -232,7 +220,7 @@ impl Ledger {
 
     /// Puts a pool's numbers on the shelf, or other numbers than before. Costs what the pool has.
     pub(crate) fn stock(&mut self, pool: &PoolName, numbers: PortSet) {
-        let shelf = Shelf::new(Arc::new(numbers), &self.held, &self.released);
+        let shelf = Shelf::new(Arc::new(numbers), &self.held);
         self.shelves.insert(pool.clone(), shelf);
         self.redrain(pool);
     }
@@ -287,11 +275,12 @@ impl Ledger {
         match shape {
             Shape::Single => {
                 let fresh = shelf.numbers().first_without(&self.touched);
-                fresh.or_else(|| shelf.oldest_single()).map(single)
+                fresh.or_else(|| self.released.oldest(shelf.numbers())).map(single)
             }
             Shape::Pair => {
                 let fresh = shelf.numbers().first_pair_without(&self.touched);
-                fresh.or_else(|| shelf.oldest_pair()).map(pair)
+                let oldest = || self.released.oldest_pair(shelf.numbers(), &self.touched);
+                fresh.or_else(oldest).map(pair)
             }
             Shape::Exact(ports) => self.is_free(pool, ports).then_some(ports),
         }
@@ -399,8 +388,15 @@ impl Ledger {
 
     /// Recounts everything that is kept by changes, for `check`.
     pub(crate) fn recounted(&self) -> BTreeMap<PoolName, Shelf> {
-        let recount = |shelf: &Shelf| Shelf::new(shelf.numbers().clone(), &self.held, &self.released);
+        let recount = |shelf: &Shelf| Shelf::new(shelf.numbers().clone(), &self.held);
         self.shelves.iter().map(|(pool, shelf)| (pool.clone(), recount(shelf))).collect()
+    }
+
+    /// Whether the numbers that were released are those that were held and are not, each once, for `check`.
+    pub(crate) fn is_in_order(&self) -> bool {
+        let mut released: Vec<u16> = self.released.iter().collect();
+        released.sort_unstable();
+        released.into_iter().eq(self.touched.iter().filter(|port| !self.held.contains_key(port)))
     }
 }
 

@@ -264,6 +264,13 @@ const MUTANTS: &[Mutant] = &[
         "if !matches!(held, Held::Cooling { .. }) { *self.tally.of(held) -= 1; }",
     ),
     mutant(
+        "leased-and-released",
+        "free, leased, cooling and quarantined numbers sum to the capacity, counted afresh",
+        "ledger.rs",
+        "self.released.remove(port);",
+        "",
+    ),
+    mutant(
         "demoted-commands",
         "a replica that does not lead writes and commands nothing",
         "observe.rs",
