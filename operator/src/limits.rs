@@ -40,6 +40,9 @@ pub(crate) const MESSAGE_BYTES: usize = 4 << 20;
 /// Messages to a worker that wait together go out together, in frames of about this size: a TLS record is as large.
 pub(crate) const FRAME_BYTES: usize = 16 << 10;
 
+/// Frames to a worker that HTTP/2 holds and has not written: two that are written while two are made.
+pub(crate) const FRAMES_WAITING: usize = 4;
+
 /// A file of the folder: the 1024 documents that the YAML reader takes, of 2 KiB.
 pub(crate) const FILE_BYTES: u64 = 2 << 20;
 

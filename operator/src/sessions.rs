@@ -292,11 +292,18 @@ pub(crate) struct Outgoing {
     end: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
+impl Outgoing {
+    /// Ready when somebody has closed the session.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.end.as_mut().poll(cx)
+    }
+}
+
 impl Stream for Outgoing {
     type Item = Outbound;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Outbound>> {
-        if self.end.as_mut().poll(cx).is_ready() {
+        if self.poll_end(cx).is_ready() {
             // What still waits is dropped: whoever closes a session wants it closed.
             return Poll::Ready(None);
         }

@@ -172,7 +172,12 @@ impl Ledger {
                 self.note(port, &next);
                 self.held.insert(port, next);
             }
-            None => self.released.push(port),
+            None => {
+                self.released.push(port);
+                if self.held.is_empty() {
+                    self.give_back();
+                }
+            }
         }
     }
 
@@ -312,6 +317,16 @@ impl Ledger {
             }
         });
         candidates.min().map(|(_, ports)| ports)
+    }
+
+    /// Nothing is held: what maps keep for their next entry (a leaf of up to a KiB each) goes back, for it lies in pages with what came and
+    /// went beside it, and there are as many ledgers as nodes.
+    fn give_back(&mut self) {
+        self.held = BTreeMap::new();
+        self.own = BTreeMap::new();
+        self.quarantined = BTreeSet::new();
+        self.contested = BTreeSet::new();
+        self.draining = BTreeMap::new();
     }
 
     fn forget(&mut self, port: u16, before: &Held) {

@@ -4,10 +4,14 @@
 use std::{
     convert::Infallible,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
 };
 
-use futures_util::Stream;
+use futures_util::{Stream, task::AtomicWaker};
 use http_body_util::StreamBody;
 use hyper::body::Frame;
 use prost::{
@@ -87,19 +91,65 @@ impl Outbound {
 /// What stands before each message of gRPC.
 const PREFIX: usize = 5;
 
-/// The frames of a session's answer.
+/// The frames of a session's answer. A worker that is slow to read has few of them waiting: what comes meanwhile waits as messages and
+/// goes out gathered.
 struct Frames {
     messages: Outgoing,
     /// Follows the last frame.
     rest: Option<Bytes>,
     ended: bool,
+    waiting: Arc<Waiting>,
+}
+
+/// Frames that HTTP/2 has and has not written yet. It would take 400 KB of them, and keeps room for as many as ever waited.
+#[derive(Default)]
+struct Waiting {
+    frames: AtomicUsize,
+    fewer: AtomicWaker,
+}
+
+/// The bytes of a frame, counted until they are written.
+struct Counted(Bytes, Arc<Waiting>);
+
+impl Counted {
+    fn new(bytes: Bytes, waiting: &Arc<Waiting>) -> Self {
+        waiting.frames.fetch_add(1, Ordering::Relaxed);
+        Self(bytes, waiting.clone())
+    }
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.1.frames.fetch_sub(1, Ordering::Relaxed);
+        self.1.fewer.wake();
+    }
+}
+
+impl Frames {
+    fn new(messages: Outgoing) -> Self {
+        Self { messages, rest: None, ended: false, waiting: Arc::default() }
+    }
 }
 
 impl Stream for Frames {
     type Item = Result<Frame<Bytes>, Infallible>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let data = |bytes| Poll::Ready(Some(Ok(Frame::data(bytes))));
+        let waiting = self.waiting.clone();
+        // Registered before it is counted: one that is written in between wakes us.
+        waiting.fewer.register(cx.waker());
+        let are_many = waiting.frames.load(Ordering::Relaxed) >= limits::FRAMES_WAITING;
+        if are_many && self.messages.poll_end(cx).is_pending() {
+            return Poll::Pending;
+        }
+        let data =
+            |bytes| Poll::Ready(Some(Ok(Frame::data(Bytes::from_owner(Counted::new(bytes, &waiting))))));
         if let Some(rest) = self.rest.take() {
             return data(rest);
         }
@@ -155,8 +205,7 @@ impl Service<http::Request<Body>> for ControlService {
                 Request::from_parts(MetadataMap::from_headers(parts.headers), parts.extensions, messages);
             Ok(match sessions.session(request).await {
                 Ok(messages) => {
-                    let frames = Frames { messages, rest: None, ended: false };
-                    let mut response = http::Response::new(Body::new(StreamBody::new(frames)));
+                    let mut response = http::Response::new(Body::new(StreamBody::new(Frames::new(messages))));
                     let headers = response.headers_mut();
                     headers.insert(http::header::CONTENT_TYPE, GRPC);
                     response
@@ -172,9 +221,48 @@ const GRPC: http::HeaderValue = http::HeaderValue::from_static("application/grpc
 
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
+
     use proto::control::v1::{DirectoryEntry, DirectoryUpdate, operator_message::Body};
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
+
+    #[test]
+    fn what_a_slow_worker_has_not_read_waits_as_messages() {
+        let (queue, messages) = tokio::sync::mpsc::channel(100);
+        let end = CancellationToken::new();
+        let mut frames = Frames::new(Outgoing { messages, end: Box::pin(end.clone().cancelled_owned()) });
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut next = || {
+            let frame = Pin::new(&mut frames).poll_next(&mut cx);
+            frame.map(|frame| frame.map(|Ok(frame)| frame.into_data().map_err(drop)))
+        };
+        let send = || {
+            let message = OperatorMessage { term: 1, sequence: 1, body: None };
+            queue.try_send(Outbound::from(message)).expect("there is room");
+        };
+        let unread: Vec<_> = std::iter::repeat_with(|| {
+            send();
+            next()
+        })
+        .take_while(Poll::is_ready)
+        .collect();
+        assert_eq!(unread.len(), limits::FRAMES_WAITING);
+        (0..8).for_each(|_| send());
+        assert!(next().is_pending(), "none of them is read yet");
+        let one = unread.into_iter().next();
+        let Some(Poll::Ready(Some(Ok(one)))) = one else { panic!("{one:?}") };
+        let length = one.len();
+        drop(one);
+        let Poll::Ready(Some(Ok(all))) = next() else { panic!("all were read") };
+        assert_eq!(all.len(), 9 * length, "what waited goes out as one");
+        let whole = [next(), next()];
+        assert!(whole.iter().all(Poll::is_pending), "there is nothing more");
+        end.cancel();
+        assert!(matches!(next(), Poll::Ready(Some(Err(())))), "trailers end it");
+        assert!(matches!(next(), Poll::Ready(None)));
+    }
 
     #[test]
     fn a_directory_that_is_encoded_once_is_the_message_of_the_contract() {

@@ -96,6 +96,10 @@ impl State {
         let Some(claim) = self.claims.remove(key) else { return };
         if let Some(node) = self.nodes.get_mut(&claim.node) {
             node.claims.remove(key);
+            if node.claims.is_empty() {
+                // As a ledger gives back what it kept.
+                node.claims = BTreeSet::new();
+            }
             if let Some(worker) = &mut node.worker {
                 worker.digest = None;
             }
@@ -160,6 +164,9 @@ impl State {
             *count = count.saturating_sub(numbers(lease.ports));
             if *count == 0 {
                 users.remove(&namespace);
+            }
+            if users.is_empty() {
+                node.users.remove(&lease.pool);
             }
         }
         for port in lease.ports.numbers() {
