@@ -73,7 +73,7 @@ enum Talk {
 enum Phase {
     /// For media to begin with.
     Waiting {
-        until: Duration,
+        since: Duration,
     },
     Playing,
     /// It fell behind when not even a key frame was left, and waits for the next.
@@ -188,14 +188,13 @@ impl Egress {
             Some(session) => (Talk::RtmpAsked(session), Form::Rtmp),
             None => (Talk::Flv, Form::Flv),
         };
-        let until = now + stream.borrow().assignment.play.start_timeout;
         entry.insert(Viewer {
             socket,
             waker: Waker::from(Arc::new(ViewerWaker { key, ready: self.ready.clone() })),
             stream: stream.clone(),
             talk,
             form,
-            phase: Phase::Waiting { until },
+            phase: Phase::Waiting { since: now },
             // Nothing of the ring is its before it begins.
             cursor: Cursor::new(u64::MAX),
             blocked: None,
@@ -637,7 +636,9 @@ impl Egress {
                 continue;
             }
             match viewer.phase {
-                Phase::Waiting { until } if until <= now => {
+                Phase::Waiting { since }
+                    if since + viewer.stream.borrow().assignment.play.start_timeout <= now =>
+                {
                     self.end(viewer, PlayEnd::Unpublished, "no media came within play.startTimeout");
                     self.ready.put(key);
                 }

@@ -309,7 +309,7 @@ impl RtpIngress<'_> {
     fn delivered(&mut self, delivered: Delivered, now: Duration) {
         match delivered {
             Delivered::Datagram { from, bytes, _waits: _ } => {
-                if self.allows(from) {
+                if self.takes(from) {
                     self.receiver.receive_datagram(from, bytes, now);
                 }
             }
@@ -384,7 +384,7 @@ impl RtpIngress<'_> {
     fn datagrams(&mut self, port: u16, buffer: &mut [u8], now: Duration) {
         for _ in 0..BATCH {
             let Some((length, from)) = self.sockets.datagram(port, buffer) else { return };
-            if self.allows(from) {
+            if self.takes(from) {
                 self.receiver.receive_datagram(from, Bytes::copy_from_slice(&buffer[..length]), now);
             }
         }
@@ -393,7 +393,7 @@ impl RtpIngress<'_> {
     fn rtcp_datagrams(&mut self, port: u16, buffer: &mut [u8], now: Duration) {
         for _ in 0..BATCH {
             let Some((length, from)) = self.sockets.rtcp_datagram(port, buffer) else { return };
-            if self.allows(from) {
+            if self.takes(from) {
                 self.receiver.receive_rtcp(from, &buffer[..length], now);
             }
         }
@@ -415,6 +415,11 @@ impl RtpIngress<'_> {
                 }
             }
         }
+    }
+
+    /// Whether datagrams of a peer are listened to: who publishes goes on, whatever publish.allowedCIDRs has become.
+    fn takes(&mut self, from: SocketAddr) -> bool {
+        self.receiver.holder().is_some_and(|holder| holder.address.ip() == from.ip()) || self.allows(from)
     }
 
     /// Whether publish.allowedCIDRs has the peer in it. Tokens there are none in RTP.
