@@ -496,7 +496,7 @@ pub struct Placement {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub node_selector: BTreeMap<String, String>,
 
-    /// On this node while it has a worker and room.
+    /// On this node while it has a worker and room. Ports that it has just given back on another node are taken again there.
     /// Takes effect: with the next assignment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
