@@ -531,16 +531,18 @@ impl World {
         *self.said(name, &key) = (None, false);
     }
 
-    /// The worker has a stream open that nobody gave to it.
-    pub(crate) fn bind_stray(&mut self, name: &str, stream: &str, epoch: u64, port: Option<u16>) {
+    /// The worker has a stream open that nobody gave to it, on a port or on two.
+    pub(crate) fn bind_stray(&mut self, name: &str, stream: &str, epoch: u64, ports: [Option<u16>; 2]) {
         let uid = self
             .uids
             .iter()
             .find(|(_, known)| *known == stream)
             .map_or_else(|| stream.into(), |(uid, _)| uid.clone());
-        let ports = port.map(|rtp| Ports { rtp, rtcp: None });
+        let [first, next] = ports.map(|port| port.map(|rtp| Ports { rtp, rtcp: None }));
+        let key = StreamRef::new(uid, Epoch(epoch));
         let worker = self.workers.get_mut(name).expect("the worker is there");
-        worker.open.insert(StreamRef::new(uid, Epoch(epoch)), ports);
+        worker.open.insert(key.clone(), first);
+        worker.next.extend(next.map(|next| (key, (next, None))));
     }
 
     pub(crate) fn leak(&mut self, name: &str, port: u16) {
