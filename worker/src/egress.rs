@@ -35,6 +35,7 @@ use crate::limits::{
     CLOSING_MAX, READS_PER_TURN, READY_PER_TURN, STUCK_MAX, SWEEP, SWEEPS_PER_VIEWER_CHECK, WRITES_PER_TURN,
     WRITES_PER_VIEWER,
 };
+use crate::seats::Seat;
 use crate::shard::{EndReason, SNAPSHOT_VIEWERS_MAX, StreamSnapshot, ViewerSnapshot};
 
 /// The viewers of one shard.
@@ -59,6 +60,8 @@ struct Viewer {
     since_unix_ms: u64,
     bytes_out: u64,
     skips: u64,
+    /// Among the connections of its address; a canary has none.
+    _seat: Option<Seat>,
 }
 
 /// What speaks with the peer beside the media.
@@ -179,6 +182,7 @@ impl Egress {
         remote: SocketAddr,
         stream: HubStream,
         session: Option<Box<rtmp::Session>>,
+        seat: Option<Seat>,
     ) {
         let mut viewers = self.viewers.borrow_mut();
         let entry = viewers.vacant_entry();
@@ -202,6 +206,7 @@ impl Egress {
             since_unix_ms: self.hub.clock.unix_ms(),
             bytes_out: 0,
             skips: 0,
+            _seat: seat,
         });
         drop(viewers);
         stream.borrow_mut().viewers.push(key);

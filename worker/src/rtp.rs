@@ -28,6 +28,7 @@ use crate::clock::Clock;
 use crate::convert::canonical;
 use crate::hub::{Ended, HubStream, Ingress, Publisher, Refusal};
 use crate::routes::Delivered;
+use crate::seats::{Seat, Seats};
 use crate::shard::EndReason;
 use crate::targets::Targets;
 use arrival::Arrival;
@@ -62,6 +63,7 @@ pub fn ingress(
     entrance: Entrance,
     mut edits: Edited,
     targets: Targets,
+    seats: Seats,
     stats: RtpStats,
     clock: Clock,
 ) -> Ingress {
@@ -69,7 +71,7 @@ pub fn ingress(
         Box::pin(async move {
             let line = stats.line(&edits.assignment().stream);
             match Sockets::new(entrance, targets) {
-                Ok(sockets) => run(stream, sockets, edits, line, clock).await,
+                Ok(sockets) => run(stream, sockets, edits, seats, line, clock).await,
                 // Out of memory in the kernel's poll set; the operator sees the ports gone by the digest.
                 Err(error) => tracing::error!(%error, "leased sockets are refused by the runtime and closed"),
             }
@@ -78,7 +80,14 @@ pub fn ingress(
 }
 
 /// Runs one receiver after the other, each until an edit or a panic ends it.
-async fn run(stream: HubStream, mut sockets: Sockets, mut edits: Edited, mut line: Line, clock: Clock) {
+async fn run(
+    stream: HubStream,
+    mut sockets: Sockets,
+    mut edits: Edited,
+    seats: Seats,
+    mut line: Line,
+    clock: Clock,
+) {
     loop {
         let assigned = edits.assignment();
         let Some(source) = assigned.rtp.clone() else { return };
@@ -88,6 +97,7 @@ async fn run(stream: HubStream, mut sockets: Sockets, mut edits: Edited, mut lin
         let mut ingress = RtpIngress {
             stream: &stream,
             sockets: &mut sockets,
+            seats: &seats,
             line: &mut line,
             clock,
             receiver,
@@ -154,6 +164,7 @@ fn random() -> u32 {
 struct RtpIngress<'a> {
     stream: &'a HubStream,
     sockets: &'a mut Sockets,
+    seats: &'a Seats,
     line: &'a mut Line,
     clock: Clock,
     receiver: Receiver,
@@ -283,7 +294,10 @@ impl RtpIngress<'_> {
                     self.note_media(port, now);
                 }
             }
-            Ready::Accepted(socket, from, port) => drop(self.connected(socket, from, Some(port), now)),
+            Ready::Accepted(socket, from, port) => match self.seats.take(from.ip(), now) {
+                Ok(seat) => drop(self.connected(socket, from, Some(port), seat, now)),
+                Err(full) => self.stream.counters().drop_one(full.reason()),
+            },
             Ready::Delivered(first) => {
                 self.delivered(first, now);
                 for _ in 1..BATCH {
@@ -298,7 +312,7 @@ impl RtpIngress<'_> {
             Ready::Dialled(socket, device, port) => {
                 tracing::info!(stream = %self.assigned, remote = %canonical(device), port, "connected to the device");
                 let id = self.receiver.connect(device, now);
-                self.sockets.keep(id, socket, Some(port));
+                self.sockets.keep(id, socket, Some(port), None);
                 self.quiet_since = now;
             }
             Ready::NotDialled(error) => self.note_useless(&error),
@@ -313,16 +327,18 @@ impl RtpIngress<'_> {
                     self.receiver.receive_datagram(from, bytes, now);
                 }
             }
-            Delivered::Connection { socket, from, bytes, _waits: _ } => match TcpStream::from_std(socket) {
-                Ok(socket) => {
-                    if let Some(id) = self.connected(socket, from, None, now) {
-                        self.receiver.receive_stream(id, &bytes, now);
+            Delivered::Connection { socket, from, bytes, seat, _waits: _ } => {
+                match TcpStream::from_std(socket) {
+                    Ok(socket) => {
+                        if let Some(id) = self.connected(socket, from, None, seat, now) {
+                            self.receiver.receive_stream(id, &bytes, now);
+                        }
+                    }
+                    Err(error) => {
+                        tracing::warn!(stream = %self.assigned, %error, "a connection was lost on its way from the shared port");
                     }
                 }
-                Err(error) => {
-                    tracing::warn!(stream = %self.assigned, %error, "a connection was lost on its way from the shared port");
-                }
-            },
+            }
         }
     }
 
@@ -332,13 +348,14 @@ impl RtpIngress<'_> {
         socket: TcpStream,
         from: SocketAddr,
         port: Option<u16>,
+        seat: Seat,
         now: Duration,
     ) -> Option<ConnectionId> {
         if !self.allows(from) {
             return None;
         }
         let id = self.receiver.connect(from, now);
-        self.sockets.keep(id, socket, port);
+        self.sockets.keep(id, socket, port, Some(seat));
         Some(id)
     }
 

@@ -161,7 +161,7 @@ impl Stream {
     ) -> Self {
         Stream {
             policy,
-            budget: budget.share(),
+            budget: budget.share(budget.bytes_max()),
             timeline: Timeline::new(created_unix_ms, now_unix_ms, now),
             ring: Ring::new(Bounds::default()),
             tracks: Arc::default(),
