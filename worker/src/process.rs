@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use media::budget::Budget;
-use proto::control::v1::Hello;
+use proto::control::v1::{Capability, Hello};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
@@ -191,6 +191,7 @@ fn start(args: Args) -> Result<ExitCode, StartError> {
         epoch: 0,
         template: args.template.clone(),
         rtp_shared_port: shared_port.unwrap_or_default().into(),
+        capabilities: vec![Capability::ChangeLeases.into()],
     };
     tracing::info!(
         worker = args.name,

@@ -39,6 +39,9 @@ impl State {
         if claim.phase != ClaimPhase::Acknowledged || claim.second.is_some() || !self.is_stale(claim) {
             return None;
         }
+        if !self.worker(&claim.node)?.changes_leases {
+            return None;
+        }
         let pool = claim.lease.as_ref()?.pool.clone();
         let spec = self.pools.get(&pool)?.accepted()?;
         let (Shrink::Move { deadline: _ }, true) = (spec.shrink, spec.allows(stream.namespace())) else {

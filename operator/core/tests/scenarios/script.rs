@@ -92,6 +92,7 @@ fn step(world: &mut World, line: &str) {
             step.number("epoch"),
             step.text("template").unwrap_or_default(),
             step.port("shared"),
+            step.text("old") == Some("yes"),
         ),
         ["worker", name, "dies"] => world.kill_worker(name),
         ["worker", name, "restarts"] => world.restart_worker(name),

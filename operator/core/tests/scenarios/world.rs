@@ -52,6 +52,8 @@ struct Worker {
     mute: bool,
     draining: bool,
     shared_port: Option<u16>,
+    /// Of a version that knows of one lease a stream alone.
+    old: bool,
     inbox: VecDeque<(Term, u64, Command)>,
 }
 
@@ -434,10 +436,11 @@ impl World {
         epoch: Option<u64>,
         template: &str,
         shared_port: Option<u16>,
+        old: bool,
     ) {
         let (term, epoch) = (Term(term.unwrap_or(0)), Epoch(epoch.unwrap_or(0)));
         let (node, template) = (node.to_owned(), template.to_owned());
-        let worker = Worker { node, boot: 1, term, epoch, template, shared_port, ..Worker::default() };
+        let worker = Worker { node, boot: 1, term, epoch, template, shared_port, old, ..Worker::default() };
         self.workers.insert(name.to_owned(), worker);
         self.connect(name);
     }
@@ -462,6 +465,7 @@ impl World {
             http_port: 8080,
             health_port: 9181,
             rtp_shared_port: worker.shared_port,
+            changes_leases: !worker.old,
             template: worker.template.as_str().into(),
         };
         self.event(Event::Hello { session, hello });
