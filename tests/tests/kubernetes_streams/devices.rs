@@ -20,11 +20,8 @@ use tests::running::signal_pid;
 use crate::{SECONDS, SOON, is_whole};
 
 /// What the installation has for them: a port that is shared, and Services that no device may be.
-pub(crate) const VALUES: [&str; 3] = [
-    "worker.ports.rtpShared=10000",
-    "worker.extraArgs={--deny-targets=10.96.0.0/12}",
-    "secretNamespaces={default}",
-];
+pub(crate) const VALUES: [&str; 3] =
+    ["worker.ports.rtpShared=10000", "worker.targets.deny={10.96.0.0/16}", "secretNamespaces={default}"];
 const SHARED_PORT: u16 = 10000;
 /// Of the examples' pool.
 const FIXED_PORT: u16 = 24680;
@@ -106,6 +103,17 @@ impl Device<'_> {
         })
     }
 
+    /// What workers have written of it, and its status.
+    fn told(&self) -> String {
+        let pods = Installation::find(self.cluster).and_then(|installed| {
+            let pods = installed.pods("worker")?;
+            Ok(pods.iter().map(|pod| installed.logs(&pod.name).unwrap_or_default()).collect::<String>())
+        });
+        let logs = pods.unwrap_or_else(|error| error);
+        let of_it = logs.lines().filter(|line| line.contains(self.name));
+        format!("{}\n{}", self.stream()["status"], of_it.collect::<Vec<_>>().join("\n"))
+    }
+
     fn plays_whole(&self) {
         let sender = self.send();
         wait_live(self.cluster, self.name, SOON);
@@ -172,7 +180,9 @@ fn all_play_whole(devices: &[Device<'_>]) {
     std::thread::scope(|scope| {
         let each: Vec<_> = devices.iter().map(|device| scope.spawn(|| device.plays_whole())).collect();
         for (device, played) in devices.iter().zip(each) {
-            played.join().unwrap_or_else(|_| panic!("{} does not play whole", device.name));
+            played
+                .join()
+                .unwrap_or_else(|_| panic!("{} does not play whole: {}", device.name, device.told()));
         }
     });
 }
