@@ -11,6 +11,7 @@ use std::{
 
 use operator_core::config::PathGrants;
 use worker::args::LogFormat;
+use worker::limits::{CONNECTIONS_PER_ADDRESS, HANDSHAKES_PER_ADDRESS};
 
 pub(crate) use tools::{Check, Doctor, Kick, Output, Tool, Whom, Why};
 
@@ -66,6 +67,15 @@ pub(crate) struct Standalone {
     /// --rtmp and --http name, else the first that is not loopback]
     #[arg(long, value_name = "ADDR")]
     pub(crate) advertise: Vec<IpAddr>,
+
+    /// Connections that one address (an IPv6 /64) may have to the public listeners and leased rtp ports; raise it where a proxy is before
+    /// them
+    #[arg(long, value_name = "N", default_value_t = CONNECTIONS_PER_ADDRESS, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) connections_per_address: u32,
+
+    /// The same of connections that have not said yet what they want
+    #[arg(long, value_name = "N", default_value_t = HANDSHAKES_PER_ADDRESS, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) handshakes_per_address: u32,
 
     /// Threads that move media [default: one a core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]

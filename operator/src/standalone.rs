@@ -255,6 +255,8 @@ fn worker_arguments(args: &Standalone, ready: &Ready) -> io::Result<Vec<OsString
     for everywhere in ["0.0.0.0/0", "::/0"] {
         add("--allow-targets", everywhere.to_owned());
     }
+    add("--connections-per-address", args.connections_per_address.to_string());
+    add("--handshakes-per-address", args.handshakes_per_address.to_string());
     if let Some(shards) = args.shards {
         add("--shards", shards.to_string());
     }

@@ -70,6 +70,7 @@ fn from_worker() -> Vec<(&'static str, worker_message::Body)> {
                 template: "t".into(),
                 epoch: 5,
                 rtp_shared_port: 10_000,
+                capabilities: vec![Capability::ChangeLeases.into()],
             }),
         ),
         (

@@ -152,7 +152,7 @@ fn a_shard_that_ticks_and_sends_nothing_is_not_ready_until_it_does() {
     fault(&standalone, "{\"kind\": \"mute\", \"path\": \"live/cam\"}");
     let named = wait_failing(&standalone, "private");
     // First media did not come by the kept sessions; those that came anew were not even answered.
-    assert_eq!(named["missing"], "play", "{named}");
+    assert_eq!(named["missing"], "play, media", "{named}");
     assert!(named["sinceUnixMs"].as_u64().is_some_and(|since| since > 0), "{named}");
     let shard = format!("shard=\"{}\"", named["shard"]);
     assert_eq!(standalone.metric("penstock_canary_failing", &[&shard, "private"]), Ok(1.0));

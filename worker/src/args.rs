@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
+use crate::limits::{CONNECTIONS_PER_ADDRESS, HANDSHAKES_PER_ADDRESS};
+
 /// The environment variable that holds the bearer token of the session, so that it shows in no process list.
 pub const SESSION_TOKEN_ENV: &str = "PENSTOCK_SESSION_TOKEN";
 
@@ -86,6 +88,15 @@ pub struct Args {
     /// Network that it may not be in, whatever else allows it, e.g. those of pods, Services and nodes; repeat for several
     #[arg(long, value_name = "CIDR")]
     pub deny_targets: Vec<IpNet>,
+
+    /// Connections that one address (an IPv6 /64) may have to the public listeners and leased rtp ports; raise it where a proxy is before
+    /// them
+    #[arg(long, value_name = "N", default_value_t = CONNECTIONS_PER_ADDRESS, value_parser = clap::value_parser!(u32).range(1..))]
+    pub connections_per_address: u32,
+
+    /// The same of connections that have not said yet what they want
+    #[arg(long, value_name = "N", default_value_t = HANDSHAKES_PER_ADDRESS, value_parser = clap::value_parser!(u32).range(1..))]
+    pub handshakes_per_address: u32,
 
     /// Threads that move media [default: one a core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]

@@ -32,7 +32,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use crate::clock::Clock;
 use crate::limits::{CANARY_EACH, CANARY_RENEW};
-pub use board::{Board, Last, Outcome, Round, Step};
+pub use board::{Board, Last, Outcome, Round, Step, Steps};
 pub use cage::Cage;
 use round::{Pair, Way};
 use turns::{Turn, Turns};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use media::rtmp;
 
 use crate::directory::Entry;
+use crate::seats::Seat;
 
 /// A peer whose request is understood and allowed; the shard answers it.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub struct Arrival {
     pub entry: Arc<Entry>,
     /// What it wants, with the session so far.
     pub wants: Wants,
+    /// Its place among the connections of its address; a canary has none.
+    pub seat: Option<Seat>,
 }
 
 /// What a peer wants.

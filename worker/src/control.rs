@@ -38,6 +38,7 @@ use crate::rtp::RtpStats;
 use crate::rtp::edits::edits;
 use crate::rtp::sockets::Entrance;
 use crate::scan::{Holder, HostScan, Protocol, Scanner};
+use crate::seats::Seats;
 use crate::shard::{ShardCommand, ShardHandle, ShardReport, shard_of};
 use crate::targets::Targets;
 use crate::watchdog::verdict::{Finding, Verdict};
@@ -90,6 +91,8 @@ pub struct Parts {
     pub proc: PathBuf,
     /// Whom rtp ingresses may connect to.
     pub targets: Targets,
+    /// How many may connect to leased rtp ports, together with all public listeners.
+    pub connections: Seats,
     /// The process's clock.
     pub clock: Clock,
     /// Of the thread that control runs on.
@@ -548,6 +551,7 @@ impl Control {
                     entrance,
                     edited,
                     parts.targets.clone(),
+                    parts.connections.clone(),
                     parts.rtp.clone(),
                     parts.clock,
                 );

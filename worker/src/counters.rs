@@ -62,8 +62,10 @@ pub enum DropReason {
     FrameTooLong,
     /// Media of a kind that is not carried.
     NotCarried,
-    /// A connection over the limits on handshakes.
+    /// A connection over the limits that hold for all together.
     ConnectionLimit,
+    /// A connection from an address that has as many as one may have.
+    AddressLimit,
     /// A peer that broke its protocol.
     Protocol,
     /// A peer that let a deadline pass.
@@ -80,7 +82,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// All of them.
-    pub const ALL: [DropReason; 13] = [
+    pub const ALL: [DropReason; 14] = [
         DropReason::ViewerSkipped,
         DropReason::ViewerSlow,
         DropReason::Budget,
@@ -88,6 +90,7 @@ impl DropReason {
         DropReason::FrameTooLong,
         DropReason::NotCarried,
         DropReason::ConnectionLimit,
+        DropReason::AddressLimit,
         DropReason::Protocol,
         DropReason::Deadline,
         DropReason::Denied,
@@ -106,6 +109,7 @@ impl DropReason {
             DropReason::FrameTooLong => "FrameTooLong",
             DropReason::NotCarried => "NotCarried",
             DropReason::ConnectionLimit => "ConnectionLimit",
+            DropReason::AddressLimit => "AddressLimit",
             DropReason::Protocol => "Protocol",
             DropReason::Deadline => "Deadline",
             DropReason::Denied => "Denied",

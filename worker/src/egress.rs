@@ -35,6 +35,7 @@ use crate::limits::{
     CLOSING_MAX, READS_PER_TURN, READY_PER_TURN, STUCK_MAX, SWEEP, SWEEPS_PER_VIEWER_CHECK, WRITES_PER_TURN,
     WRITES_PER_VIEWER,
 };
+use crate::seats::Seat;
 use crate::shard::{EndReason, SNAPSHOT_VIEWERS_MAX, StreamSnapshot, ViewerSnapshot};
 
 /// The viewers of one shard.
@@ -59,6 +60,8 @@ struct Viewer {
     since_unix_ms: u64,
     bytes_out: u64,
     skips: u64,
+    /// Among the connections of its address; a canary has none.
+    _seat: Option<Seat>,
 }
 
 /// What speaks with the peer beside the media.
@@ -73,7 +76,7 @@ enum Talk {
 enum Phase {
     /// For media to begin with.
     Waiting {
-        until: Duration,
+        since: Duration,
     },
     Playing,
     /// It fell behind when not even a key frame was left, and waits for the next.
@@ -179,6 +182,7 @@ impl Egress {
         remote: SocketAddr,
         stream: HubStream,
         session: Option<Box<rtmp::Session>>,
+        seat: Option<Seat>,
     ) {
         let mut viewers = self.viewers.borrow_mut();
         let entry = viewers.vacant_entry();
@@ -188,14 +192,13 @@ impl Egress {
             Some(session) => (Talk::RtmpAsked(session), Form::Rtmp),
             None => (Talk::Flv, Form::Flv),
         };
-        let until = now + stream.borrow().assignment.play.start_timeout;
         entry.insert(Viewer {
             socket,
             waker: Waker::from(Arc::new(ViewerWaker { key, ready: self.ready.clone() })),
             stream: stream.clone(),
             talk,
             form,
-            phase: Phase::Waiting { until },
+            phase: Phase::Waiting { since: now },
             // Nothing of the ring is its before it begins.
             cursor: Cursor::new(u64::MAX),
             blocked: None,
@@ -203,6 +206,7 @@ impl Egress {
             since_unix_ms: self.hub.clock.unix_ms(),
             bytes_out: 0,
             skips: 0,
+            _seat: seat,
         });
         drop(viewers);
         stream.borrow_mut().viewers.push(key);
@@ -637,7 +641,9 @@ impl Egress {
                 continue;
             }
             match viewer.phase {
-                Phase::Waiting { until } if until <= now => {
+                Phase::Waiting { since }
+                    if since + viewer.stream.borrow().assignment.play.start_timeout <= now =>
+                {
                     self.end(viewer, PlayEnd::Unpublished, "no media came within play.startTimeout");
                     self.ready.put(key);
                 }

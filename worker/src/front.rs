@@ -24,12 +24,9 @@ use crate::connection::{Arrival, Wants};
 use crate::counters::{Counters, DropReason};
 use crate::directory::{Directory, Entry, Lookup, Owner};
 use crate::ingress::{close_with, last_words};
-use crate::limits::{
-    ACCEPT_RETRY, BACKLOG, DIRECTORY_WAIT, HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS_MAX, HTTP_HEAD_DEADLINE,
-    REFUSAL_DEADLINE,
-};
+use crate::limits::{ACCEPT_RETRY, BACKLOG, DIRECTORY_WAIT, HTTP_HEAD_DEADLINE, REFUSAL_DEADLINE};
 use crate::pulse::{Pulse, Thread};
-use crate::seats::{self, Seats};
+use crate::seats::{self, Full, Peers};
 use crate::shard::{ShardHandle, shard_of};
 use crate::shared_port::SharedPort;
 
@@ -50,6 +47,8 @@ pub struct Config {
     pub directory: Arc<Directory>,
     /// Who takes the connections.
     pub shards: Vec<ShardHandle>,
+    /// How many there may be.
+    pub peers: Peers,
     /// The process's clock.
     pub clock: Clock,
 }
@@ -90,9 +89,8 @@ pub fn spawn(config: Config) -> io::Result<FrontHandle> {
     let thread = std::thread::Builder::new().name("front".into()).spawn(move || {
         let _ended = EndedOnDrop(beat.clone());
         runtime.block_on(LocalSet::new().run_until(async move {
-            let Config { rtmp, http, private, shared, cage, directory, shards, clock } = config;
-            let seats = Seats::new(HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS_MAX);
-            let front = Rc::new(Front { directory, cage, shards, clock, counters: counts, seats });
+            let Config { rtmp, http, private, shared, cage, directory, shards, peers, clock } = config;
+            let front = Rc::new(Front { directory, cage, shards, clock, counters: counts, peers });
             let mut tasks = JoinSet::new();
             tasks.spawn_local(beat.beat());
             let listeners = [
@@ -107,7 +105,8 @@ pub fn spawn(config: Config) -> io::Result<FrontHandle> {
                 };
             }
             if let Some(shared) = shared
-                && let Err(error) = shared.serve(&mut tasks, clock, front.counters.clone())
+                && let Err(error) =
+                    shared.serve(&mut tasks, clock, front.counters.clone(), front.peers.connections.clone())
             {
                 return tracing::error!(%error, "the shared rtp port can't be watched");
             }
@@ -138,7 +137,7 @@ struct Front {
     shards: Vec<ShardHandle>,
     clock: Clock,
     counters: Arc<Counters>,
-    seats: Seats,
+    peers: Peers,
 }
 
 /// A place among the connections whose stream isn't known yet.
@@ -150,8 +149,13 @@ struct Seat {
 /// Who sits there.
 #[derive(Debug)]
 enum Whose {
-    /// Somebody who is counted; the place is given back on drop.
-    Users { _seat: seats::Seat },
+    /// Somebody who is counted; the places are given back on drop.
+    Users {
+        /// Among those who have not said yet what they want.
+        _handshake: seats::Seat,
+        /// Among all.
+        connection: seats::Seat,
+    },
     /// A canary: it takes nobody's place.
     Canarys,
 }
@@ -193,11 +197,13 @@ async fn accept(front: Rc<Front>, listener: TcpListener, door: Door) {
                         continue;
                     } else {
                         front.counters.accepted.add(1);
-                        let Some(seat) = front.seats.take(remote.ip()) else {
-                            front.counters.drop_one(DropReason::ConnectionLimit);
-                            continue;
-                        };
-                        Seat { front: front.clone(), whose: Whose::Users { _seat: seat } }
+                        match front.seat(remote) {
+                            Ok(whose) => Seat { front: front.clone(), whose },
+                            Err(full) => {
+                                front.counters.drop_one(full.reason());
+                                continue;
+                            }
+                        }
                     };
                     // A Nagle wait for each step of a handshake would be 40 ms.
                     let _ = socket.set_nodelay(true);
@@ -249,7 +255,7 @@ async fn listen_rtmp(seat: Seat, socket: TcpStream, remote: SocketAddr) {
     match decided.await {
         Ok(entry) => {
             let wants = if publishes { Wants::PublishRtmp(session) } else { Wants::PlayRtmp(session) };
-            front.hand_over(&seat, socket, remote, &request.path, entry, wants);
+            front.hand_over(seat, socket, remote, &request.path, entry, wants);
         }
         Err(no) => {
             // Anybody can ask for anything: not a line a peer in the usual log, and never the path, which may be a key.
@@ -300,7 +306,7 @@ async fn listen_http(seat: Seat, socket: TcpStream, remote: SocketAddr) {
             });
             match decided.await {
                 Ok(_) if head_only => http::answer(Status::Ok, ""),
-                Ok(entry) => return front.hand_over(&seat, socket, remote, &path, entry, Wants::PlayFlv),
+                Ok(entry) => return front.hand_over(seat, socket, remote, &path, entry, Wants::PlayFlv),
                 Err(no) => {
                     tracing::debug!(%remote, why = no.why(), "refused");
                     http::answer(no.status(), &no.why())
@@ -466,7 +472,7 @@ impl Front {
     ) -> Result<Arc<Entry>, No> {
         match seat.whose {
             Whose::Canarys => return self.cage.entry(path).ok_or(No::Undeclared),
-            Whose::Users { _seat: _ } => {}
+            Whose::Users { .. } => {}
         }
         let entry = match self.directory.lookup(path) {
             Lookup::Declared(entry) => entry,
@@ -496,10 +502,17 @@ impl Front {
         }
     }
 
+    /// Places for a connection that has just come.
+    fn seat(&self, remote: SocketAddr) -> Result<Whose, Full> {
+        let (address, now) = (remote.ip(), self.clock.now());
+        let connection = self.peers.connections.take(address, now)?;
+        Ok(Whose::Users { _handshake: self.peers.handshakes.take(address, now)?, connection })
+    }
+
     /// Gives a connection to the shard of its path.
     fn hand_over(
         &self,
-        seat: &Seat,
+        seat: Seat,
         socket: TcpStream,
         remote: SocketAddr,
         path: &str,
@@ -513,9 +526,13 @@ impl Front {
                 return tracing::debug!(%remote, %error, "a connection was lost before it was handed over");
             }
         };
-        let arrival = Arrival { socket, remote, path: path.into(), entry, wants };
+        let (seat, counters) = match seat.whose {
+            Whose::Users { _handshake, connection } => (Some(connection), &self.counters),
+            Whose::Canarys => (None, self.cage.counters()),
+        };
+        let arrival = Arrival { socket, remote, path: path.into(), entry, wants, seat };
         if shard.arrivals.try_send(arrival).is_err() {
-            seat.counters().drop_one(DropReason::ShardBusy);
+            counters.drop_one(DropReason::ShardBusy);
             tracing::warn!(%remote, shard = shard.index, "the shard takes no connections");
         }
     }
@@ -525,7 +542,7 @@ impl Seat {
     /// Where is counted what becomes of who sits here.
     fn counters(&self) -> &Counters {
         match self.whose {
-            Whose::Users { _seat: _ } => &self.front.counters,
+            Whose::Users { .. } => &self.front.counters,
             Whose::Canarys => self.front.cage.counters(),
         }
     }

@@ -29,7 +29,7 @@ pub mod pulse;
 pub mod routes;
 pub mod rtp;
 pub mod scan;
-mod seats;
+pub mod seats;
 pub mod shard;
 pub mod shared_port;
 pub mod targets;

@@ -5,8 +5,22 @@ use std::time::Duration;
 /// Connections whose stream isn't known yet, in total. Each is a task, a session and a read buffer: about 12 KiB, 48 MiB together.
 pub const HANDSHAKES_MAX: usize = 4096;
 
-/// The same from one address (an IPv6 /64). Five hundred viewers behind one address may come in one moment when a stream starts.
-pub const HANDSHAKES_PER_ADDRESS_MAX: usize = 1024;
+/// The same from one address (an IPv6 /64) where `--handshakes-per-address` says nothing else. Five hundred viewers behind one address
+/// may come in one moment when a stream starts.
+pub const HANDSHAKES_PER_ADDRESS: u32 = 1024;
+
+/// Connections of all kinds to all public listeners, leased rtp ports among them: no more than the descriptors asked for.
+pub const CONNECTIONS_MAX: usize = DESCRIPTORS as usize;
+
+/// The same from one address (an IPv6 /64) where `--connections-per-address` says nothing else: all viewers of a company behind one
+/// address, and of a host with a million descriptors less than a hundredth. At a viewer's 256 KiB unsent in the kernel that is 2 GiB.
+pub const CONNECTIONS_PER_ADDRESS: u32 = 8192;
+
+/// Of an address that is at its limit it is said again after this long at the soonest.
+pub const CROWD_SAID_AGAIN: Duration = Duration::from_secs(60);
+
+/// Addresses of which that is said within this time: as many lines, and no more where somebody has a /32 of IPv6 to come from.
+pub const ADDRESSES_SAID_MAX: usize = 64;
 
 /// Connections that the kernel keeps until they are accepted; it cuts this to net.core.somaxconn.
 pub const BACKLOG: i32 = 4096;

@@ -15,8 +15,9 @@ use tokio::net::TcpSocket;
 use crate::assignment::{Ports, RtpTransport, StreamRef};
 use crate::scan::Protocol;
 
-/// Connections that the kernel keeps for a media listener until they are accepted; four may become candidates.
-const BACKLOG: i32 = 16;
+/// Connections that the kernel keeps for a media listener until they are accepted. Four may become candidates, but all cameras behind one
+/// address may come at once after a power cut, to numbers that they were told before.
+const BACKLOG: i32 = 128;
 
 /// Asked of the kernel for datagrams; it gives at most `net.core.rmem_max` without a word. A key picture of 1 MiB is 750
 /// packets at once, and each costs the kernel about 2 KiB.

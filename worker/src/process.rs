@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use media::budget::Budget;
-use proto::control::v1::Hello;
+use proto::control::v1::{Capability, Hello};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
@@ -36,6 +36,7 @@ use crate::node_lock;
 use crate::pulse::{Pulse, Thread, uptime_ms};
 use crate::routes::Routes;
 use crate::rtp::RtpStats;
+use crate::seats::Peers;
 use crate::shard;
 use crate::shared_port::SharedPort;
 use crate::targets::Targets;
@@ -124,6 +125,7 @@ fn start(args: Args) -> Result<ExitCode, StartError> {
     // Any port, after those that somebody has chosen.
     let private = front::bind((Ipv4Addr::LOCALHOST, 0).into())?;
     let (rtmp_port, http_port, private_port) = (port_of(&rtmp), port_of(&http), port_of(&private));
+    let peers = Peers::new(args.connections_per_address, args.handshakes_per_address);
     let still = watch::Sender::new(false);
     let canary = canary::Config {
         cage: cage.clone(),
@@ -142,6 +144,7 @@ fn start(args: Args) -> Result<ExitCode, StartError> {
         cage,
         directory: directory.clone(),
         shards: shards.clone(),
+        peers: peers.clone(),
         clock,
     })?;
     let boot_id: Arc<str> = boot_id().into();
@@ -188,6 +191,7 @@ fn start(args: Args) -> Result<ExitCode, StartError> {
         epoch: 0,
         template: args.template.clone(),
         rtp_shared_port: shared_port.unwrap_or_default().into(),
+        capabilities: vec![Capability::ChangeLeases.into()],
     };
     tracing::info!(
         worker = args.name,
@@ -228,6 +232,7 @@ fn start(args: Args) -> Result<ExitCode, StartError> {
         routes,
         rtp,
         targets,
+        connections: peers.connections,
         proc,
         clock,
         pulse,

@@ -8,11 +8,13 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use media::budget::{Budget, Permit};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 use crate::assignment::RtpSource;
 use crate::counters::Count;
 use crate::limits::{QUEUED_BYTES_MAX, QUEUED_CONNECTION_BYTES, QUEUED_MAX, QUEUED_TOTAL_BYTES_MAX};
 use crate::scan::Protocol;
+use crate::seats::Seat;
 
 /// All SSRCs that streams of this process have on the shared port. Clones are the same.
 #[derive(Clone, Debug)]
@@ -40,6 +42,7 @@ struct Route {
 #[derive(Clone, Debug)]
 struct Queue {
     sender: mpsc::Sender<Delivered>,
+    /// Its share of what may wait.
     waiting: Budget,
 }
 
@@ -52,8 +55,8 @@ pub enum Delivered {
         from: SocketAddr,
         /// What it is.
         bytes: Bytes,
-        /// Its bytes, of the stream's and of all.
-        _waits: [Permit; 2],
+        /// Its bytes.
+        _waits: Permit,
     },
     /// A connection.
     Connection {
@@ -63,8 +66,10 @@ pub enum Delivered {
         from: SocketAddr,
         /// What it has sent, from its first pack on.
         bytes: Bytes,
+        /// Its place among the connections of its address.
+        seat: Seat,
         /// As for a datagram.
-        _waits: [Permit; 2],
+        _waits: Permit,
     },
 }
 
@@ -102,7 +107,7 @@ impl Routes {
     /// about to be revoked.
     pub fn lease(&self, source: &RtpSource) -> SharedLease {
         let (sender, delivered) = mpsc::channel(QUEUED_MAX);
-        let queue = Queue { sender, waiting: Budget::new(QUEUED_BYTES_MAX) };
+        let queue = Queue { sender, waiting: self.waiting.share(QUEUED_BYTES_MAX) };
         let mut table = self.lock();
         table.next += 1;
         let (id, key) = (table.next, key_of(source));
@@ -131,6 +136,7 @@ impl Routes {
         socket: TcpStream,
         from: SocketAddr,
         bytes: Bytes,
+        seat: Seat,
     ) -> Result<(), Undelivered> {
         // A descriptor, and what the kernel holds for it.
         let weight = bytes.len().max(QUEUED_CONNECTION_BYTES);
@@ -138,6 +144,7 @@ impl Routes {
             socket,
             from,
             bytes,
+            seat,
             _waits,
         })
     }
@@ -146,15 +153,16 @@ impl Routes {
         &self,
         key: (Protocol, u32),
         weight: usize,
-        make: impl FnOnce([Permit; 2]) -> Delivered,
+        make: impl FnOnce(Permit) -> Delivered,
     ) -> Result<(), Undelivered> {
-        let table = self.lock();
-        let Route { lease: _, queue } = table.routes.get(&key).ok_or(Undelivered::Unknown)?;
-        let weight = weight as u64;
-        let (Some(own), Some(all)) = (queue.waiting.take(weight), self.waiting.take(weight)) else {
-            return Err(Undelivered::Full);
-        };
-        queue.sender.try_send(make([own, all])).map_err(|_| Undelivered::Full)
+        let queue = self.lock().routes.get(&key).map(|route| route.queue.clone());
+        let Queue { sender, waiting } = queue.ok_or(Undelivered::Unknown)?;
+        let waits = waiting.take(weight as u64).ok_or(Undelivered::Full)?;
+        sender.try_send(make(waits)).map_err(|refused| match refused {
+            TrySendError::Full(_) => Undelivered::Full,
+            // It was revoked meanwhile.
+            TrySendError::Closed(_) => Undelivered::Unknown,
+        })
     }
 
     /// Counts a datagram, or a connection, of an SSRC that nobody has.

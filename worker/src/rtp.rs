@@ -28,6 +28,7 @@ use crate::clock::Clock;
 use crate::convert::canonical;
 use crate::hub::{Ended, HubStream, Ingress, Publisher, Refusal};
 use crate::routes::Delivered;
+use crate::seats::{Seat, Seats};
 use crate::shard::EndReason;
 use crate::targets::Targets;
 use arrival::Arrival;
@@ -62,6 +63,7 @@ pub fn ingress(
     entrance: Entrance,
     mut edits: Edited,
     targets: Targets,
+    seats: Seats,
     stats: RtpStats,
     clock: Clock,
 ) -> Ingress {
@@ -69,7 +71,7 @@ pub fn ingress(
         Box::pin(async move {
             let line = stats.line(&edits.assignment().stream);
             match Sockets::new(entrance, targets) {
-                Ok(sockets) => run(stream, sockets, edits, line, clock).await,
+                Ok(sockets) => run(stream, sockets, edits, seats, line, clock).await,
                 // Out of memory in the kernel's poll set; the operator sees the ports gone by the digest.
                 Err(error) => tracing::error!(%error, "leased sockets are refused by the runtime and closed"),
             }
@@ -78,7 +80,14 @@ pub fn ingress(
 }
 
 /// Runs one receiver after the other, each until an edit or a panic ends it.
-async fn run(stream: HubStream, mut sockets: Sockets, mut edits: Edited, mut line: Line, clock: Clock) {
+async fn run(
+    stream: HubStream,
+    mut sockets: Sockets,
+    mut edits: Edited,
+    seats: Seats,
+    mut line: Line,
+    clock: Clock,
+) {
     loop {
         let assigned = edits.assignment();
         let Some(source) = assigned.rtp.clone() else { return };
@@ -88,6 +97,7 @@ async fn run(stream: HubStream, mut sockets: Sockets, mut edits: Edited, mut lin
         let mut ingress = RtpIngress {
             stream: &stream,
             sockets: &mut sockets,
+            seats: &seats,
             line: &mut line,
             clock,
             receiver,
@@ -154,6 +164,7 @@ fn random() -> u32 {
 struct RtpIngress<'a> {
     stream: &'a HubStream,
     sockets: &'a mut Sockets,
+    seats: &'a Seats,
     line: &'a mut Line,
     clock: Clock,
     receiver: Receiver,
@@ -283,7 +294,10 @@ impl RtpIngress<'_> {
                     self.note_media(port, now);
                 }
             }
-            Ready::Accepted(socket, from, port) => drop(self.connected(socket, from, Some(port), now)),
+            Ready::Accepted(socket, from, port) => match self.seats.take(from.ip(), now) {
+                Ok(seat) => drop(self.connected(socket, from, Some(port), seat, now)),
+                Err(full) => self.stream.counters().drop_one(full.reason()),
+            },
             Ready::Delivered(first) => {
                 self.delivered(first, now);
                 for _ in 1..BATCH {
@@ -298,7 +312,7 @@ impl RtpIngress<'_> {
             Ready::Dialled(socket, device, port) => {
                 tracing::info!(stream = %self.assigned, remote = %canonical(device), port, "connected to the device");
                 let id = self.receiver.connect(device, now);
-                self.sockets.keep(id, socket, Some(port));
+                self.sockets.keep(id, socket, Some(port), None);
                 self.quiet_since = now;
             }
             Ready::NotDialled(error) => self.note_useless(&error),
@@ -309,20 +323,22 @@ impl RtpIngress<'_> {
     fn delivered(&mut self, delivered: Delivered, now: Duration) {
         match delivered {
             Delivered::Datagram { from, bytes, _waits: _ } => {
-                if self.allows(from) {
+                if self.takes(from) {
                     self.receiver.receive_datagram(from, bytes, now);
                 }
             }
-            Delivered::Connection { socket, from, bytes, _waits: _ } => match TcpStream::from_std(socket) {
-                Ok(socket) => {
-                    if let Some(id) = self.connected(socket, from, None, now) {
-                        self.receiver.receive_stream(id, &bytes, now);
+            Delivered::Connection { socket, from, bytes, seat, _waits: _ } => {
+                match TcpStream::from_std(socket) {
+                    Ok(socket) => {
+                        if let Some(id) = self.connected(socket, from, None, seat, now) {
+                            self.receiver.receive_stream(id, &bytes, now);
+                        }
+                    }
+                    Err(error) => {
+                        tracing::warn!(stream = %self.assigned, %error, "a connection was lost on its way from the shared port");
                     }
                 }
-                Err(error) => {
-                    tracing::warn!(stream = %self.assigned, %error, "a connection was lost on its way from the shared port");
-                }
-            },
+            }
         }
     }
 
@@ -332,13 +348,14 @@ impl RtpIngress<'_> {
         socket: TcpStream,
         from: SocketAddr,
         port: Option<u16>,
+        seat: Seat,
         now: Duration,
     ) -> Option<ConnectionId> {
         if !self.allows(from) {
             return None;
         }
         let id = self.receiver.connect(from, now);
-        self.sockets.keep(id, socket, port);
+        self.sockets.keep(id, socket, port, Some(seat));
         Some(id)
     }
 
@@ -384,7 +401,7 @@ impl RtpIngress<'_> {
     fn datagrams(&mut self, port: u16, buffer: &mut [u8], now: Duration) {
         for _ in 0..BATCH {
             let Some((length, from)) = self.sockets.datagram(port, buffer) else { return };
-            if self.allows(from) {
+            if self.takes(from) {
                 self.receiver.receive_datagram(from, Bytes::copy_from_slice(&buffer[..length]), now);
             }
         }
@@ -393,7 +410,7 @@ impl RtpIngress<'_> {
     fn rtcp_datagrams(&mut self, port: u16, buffer: &mut [u8], now: Duration) {
         for _ in 0..BATCH {
             let Some((length, from)) = self.sockets.rtcp_datagram(port, buffer) else { return };
-            if self.allows(from) {
+            if self.takes(from) {
                 self.receiver.receive_rtcp(from, &buffer[..length], now);
             }
         }
@@ -415,6 +432,11 @@ impl RtpIngress<'_> {
                 }
             }
         }
+    }
+
+    /// Whether datagrams of a peer are listened to: who publishes goes on, whatever publish.allowedCIDRs has become.
+    fn takes(&mut self, from: SocketAddr) -> bool {
+        self.receiver.holder().is_some_and(|holder| holder.address.ip() == from.ip()) || self.allows(from)
     }
 
     /// Whether publish.allowedCIDRs has the peer in it. Tokens there are none in RTP.

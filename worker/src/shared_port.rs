@@ -25,7 +25,7 @@ use crate::limits::{
 };
 use crate::routes::{Routes, Undelivered};
 use crate::scan::Protocol;
-use crate::seats::{Seat, Seats};
+use crate::seats::{Full, Seat, Seats};
 
 /// The largest datagram.
 const DATAGRAM_BYTES_MAX: usize = 65_536;
@@ -43,7 +43,8 @@ struct Door {
     routes: Routes,
     clock: Clock,
     counters: Arc<Counters>,
-    seats: Seats,
+    /// Of connections that are nobody's yet, and of all.
+    seats: [Seats; 2],
     /// Of connections that are nobody's yet.
     held: Budget,
     /// What is read with, between two awaits.
@@ -78,6 +79,7 @@ impl SharedPort {
         tasks: &mut JoinSet<()>,
         clock: Clock,
         counters: Arc<Counters>,
+        connections: Seats,
     ) -> io::Result<()> {
         let SharedPort { tcp, udp, routes } = self;
         let (tcp, udp) = (TcpListener::from_std(tcp)?, UdpSocket::from_std(udp)?);
@@ -85,7 +87,10 @@ impl SharedPort {
             routes,
             clock,
             counters,
-            seats: Seats::new(OPENINGS_MAX, OPENINGS_PER_ADDRESS_MAX),
+            seats: [
+                Seats::new("openings at the shared rtp port", OPENINGS_MAX, OPENINGS_PER_ADDRESS_MAX),
+                connections,
+            ],
             held: Budget::new(OPENINGS_BYTES_MAX),
             buffer: RefCell::new(vec![0; DATAGRAM_BYTES_MAX].into()),
             said: Cell::new(None),
@@ -122,9 +127,9 @@ async fn accept(door: Rc<Door>, listener: TcpListener) {
             accepted = listener.accept() => match accepted {
                 Ok((socket, remote)) => {
                     door.counters.accepted.add(1);
-                    match door.seats.take(remote.ip()) {
-                        Some(seat) => drop(openings.spawn_local(open(door.clone(), seat, socket, remote))),
-                        None => door.counters.drop_one(DropReason::ConnectionLimit),
+                    match door.seats(remote) {
+                        Ok(seats) => drop(openings.spawn_local(open(door.clone(), seats, socket, remote))),
+                        Err(full) => door.counters.drop_one(full.reason()),
                     }
                 }
                 Err(error) => {
@@ -153,14 +158,15 @@ enum Closed {
 }
 
 /// Finds out whose a connection is, and hands it over.
-async fn open(door: Rc<Door>, seat: Seat, socket: TcpStream, remote: SocketAddr) {
+async fn open(door: Rc<Door>, seats: [Seat; 2], socket: TcpStream, remote: SocketAddr) {
     let decided = tokio::time::timeout(OPENING_DEADLINE, door.decide(&socket)).await;
+    let [opening, connection] = seats;
     let handed = match decided {
-        Ok(Ok((ssrc, bytes))) => door.hand_over(ssrc, socket, remote, bytes),
+        Ok(Ok((ssrc, bytes))) => door.hand_over(ssrc, socket, remote, bytes, connection),
         Ok(Err(closed)) => Err(closed),
         Err(_) => Err(Closed::Dropped(DropReason::Deadline)),
     };
-    drop(seat);
+    drop(opening);
     match handed {
         Ok(()) | Err(Closed::Left) => {}
         Err(Closed::Unknown(ssrc)) => door.unknown(Protocol::Tcp, ssrc, remote),
@@ -172,6 +178,12 @@ async fn open(door: Rc<Door>, seat: Seat, socket: TcpStream, remote: SocketAddr)
 }
 
 impl Door {
+    fn seats(&self, remote: SocketAddr) -> Result<[Seat; 2], Full> {
+        let [openings, connections] = &self.seats;
+        let (address, now) = (remote.ip(), self.clock.now());
+        Ok([openings.take(address, now)?, connections.take(address, now)?])
+    }
+
     /// Listens to a connection until it has shown its SSRC. What is held meanwhile is of the one budget.
     async fn decide(&self, socket: &TcpStream) -> Result<(u32, Bytes), Closed> {
         let (mut opening, mut permit) = (Opening::default(), None::<Permit>);
@@ -209,9 +221,10 @@ impl Door {
         socket: TcpStream,
         remote: SocketAddr,
         bytes: Bytes,
+        seat: Seat,
     ) -> Result<(), Closed> {
         let socket = socket.into_std().map_err(|_| Closed::Left)?;
-        self.routes.deliver_connection(ssrc, socket, remote, bytes).map_err(|why| match why {
+        self.routes.deliver_connection(ssrc, socket, remote, bytes, seat).map_err(|why| match why {
             // Revoked since its first bytes came.
             Undelivered::Unknown => Closed::Unknown(ssrc),
             Undelivered::Full => Closed::Dropped(DropReason::ShardBusy),

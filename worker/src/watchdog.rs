@@ -105,7 +105,7 @@ impl Watchdog {
                 tracing::error!(
                     shard = canary.shard,
                     listener = canary.listener.as_str(),
-                    missing = missing.map_or("round", canary::Step::as_str),
+                    %missing,
                     since_ms = now.saturating_sub(since).as_millis() as u64,
                     "a canary fails: media does not pass; the worker is not ready"
                 );

@@ -192,6 +192,7 @@ impl Bench {
             rtmp_port: 1935,
             http_port: 8080,
             rtp_shared_port: None,
+            changes_leases: true,
             health_port: 9181,
             template: "".into(),
         };

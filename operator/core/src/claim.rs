@@ -165,6 +165,11 @@ impl Claim {
         self.lease.iter().chain(self.second.as_ref().map(|second| &second.lease))
     }
 
+    /// The same, to be changed.
+    pub(crate) fn leases_mut(&mut self) -> impl Iterator<Item = &mut Lease> {
+        self.lease.iter_mut().chain(self.second.as_mut().map(|second| &mut second.lease))
+    }
+
     /// All its numbers.
     pub(crate) fn numbers(&self) -> impl Iterator<Item = u16> + '_ {
         self.leases().flat_map(|lease| lease.ports.numbers())

@@ -232,6 +232,8 @@ pub struct Hello {
     pub health_port: u16,
     /// Its port of TCP and UDP for all rtp streams that are told apart by SSRC, if it has one.
     pub rtp_shared_port: Option<u16>,
+    /// It follows an edit of an rtp source, and opens a second lease, while an epoch is in force. One of an older version does not.
+    pub changes_leases: bool,
 }
 
 /// A media socket that is open.

@@ -46,6 +46,8 @@ pub(crate) struct Worker {
     pub(crate) http_port: u16,
     /// For all rtp streams that are told apart by SSRC.
     pub(crate) rtp_shared_port: Option<u16>,
+    /// It knows of sources that are edited, and of second leases, within an epoch.
+    pub(crate) changes_leases: bool,
     /// Absent after its end and before the next.
     pub(crate) session: Option<Session>,
     pub(crate) last_heard: Duration,
@@ -129,6 +131,7 @@ impl Worker {
             http_port,
             health_port: _,
             rtp_shared_port,
+            changes_leases,
         } = hello;
         Self {
             name: worker,
@@ -140,6 +143,7 @@ impl Worker {
             rtmp_port,
             http_port,
             rtp_shared_port,
+            changes_leases,
             session: Some(Session::new(session, term)),
             last_heard: now,
             before: None,

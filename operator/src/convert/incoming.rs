@@ -83,6 +83,7 @@ fn hello(it: wire::Hello) -> Result<Hello, Unsound> {
         admin_port: _,
         template,
         rtp_shared_port,
+        capabilities,
     } = it;
     Ok(Hello {
         worker: WorkerName::from(some(worker, "hello.worker")?),
@@ -105,6 +106,7 @@ fn hello(it: wire::Hello) -> Result<Hello, Unsound> {
             0 => None,
             number => Some(port("hello.rtp_shared_port", number)?),
         },
+        changes_leases: capabilities.contains(&wire::Capability::ChangeLeases.into()),
     })
 }
 

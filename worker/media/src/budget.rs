@@ -14,7 +14,7 @@ pub struct Budget {
 struct Inner {
     used: AtomicU64,
     bytes_max: u64,
-    /// What a share is of.
+    /// What a share is of. Only what that has left, too, may be taken.
     whole: Option<Budget>,
 }
 
@@ -31,11 +31,11 @@ impl Budget {
         Budget { inner: Arc::new(Inner { used: AtomicU64::new(0), bytes_max, whole: None }) }
     }
 
-    /// For one owner: what is taken from it counts here and in the whole, which alone says how much may be. It outlives its owner as
-    /// long as somebody else holds what was taken.
-    pub fn share(&self) -> Self {
+    /// For one owner, who may have this many bytes: what is taken from it counts here and in the whole. It outlives its owner as long as
+    /// somebody else holds what was taken.
+    pub fn share(&self, bytes_max: u64) -> Self {
         let whole = Some(self.clone());
-        Budget { inner: Arc::new(Inner { used: AtomicU64::new(0), bytes_max: self.inner.bytes_max, whole }) }
+        Budget { inner: Arc::new(Inner { used: AtomicU64::new(0), bytes_max, whole }) }
     }
 
     /// Takes bytes, or `None` where that many are not left.
@@ -43,21 +43,18 @@ impl Budget {
         self.count(bytes).then(|| Permit { budget: self.clone(), bytes })
     }
 
-    /// Counts these bytes, from the whole to the share; or nothing where they are too many.
+    /// Counts these bytes in the whole and in the share; or nothing where they are too many for either.
     fn count(&self, bytes: u64) -> bool {
-        match &self.inner.whole {
-            Some(whole) => {
-                let fits = whole.count(bytes);
-                if fits {
-                    self.inner.used.fetch_add(bytes, Relaxed);
-                }
-                fits
-            }
-            None => {
-                let room = |used: u64| used.checked_add(bytes).filter(|&sum| sum <= self.inner.bytes_max);
-                self.inner.used.fetch_update(Relaxed, Relaxed, room).is_ok()
-            }
+        let Inner { used, bytes_max, whole } = &*self.inner;
+        let room = |used: u64| used.checked_add(bytes).filter(|sum| sum <= bytes_max);
+        if used.fetch_update(Relaxed, Relaxed, room).is_err() {
+            return false;
         }
+        let fits = whole.as_ref().is_none_or(|whole| whole.count(bytes));
+        if !fits {
+            used.fetch_sub(bytes, Relaxed);
+        }
+        fits
     }
 
     fn give_back(&self, bytes: u64) {
@@ -110,11 +107,14 @@ mod tests {
     }
 
     #[test]
-    fn shares_count_for_themselves_and_have_one_bound_together() {
+    fn shares_have_a_bound_each_and_one_together() {
         let budget = Budget::new(100);
-        let (one, other) = (budget.share(), budget.share());
+        let (one, other) = (budget.share(70), budget.share(100));
+        assert!(one.take(71).is_none());
         let sixty = one.take(60).unwrap();
-        assert!(other.take(41).is_none());
+        assert!(one.take(11).is_none(), "it has its own bound");
+        assert!(other.take(41).is_none(), "no more is left of the whole");
+        assert_eq!((budget.used(), one.used(), other.used()), (60, 60, 0), "what was refused counts nowhere");
         let forty = other.clone().take(40).unwrap();
         assert_eq!((budget.used(), one.used(), other.used()), (100, 60, 40));
         // Somebody else has it still.

@@ -1,6 +1,6 @@
 //! Who may publish and play a stream, and what happens when they misbehave: the checked form of the contract's policies.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -114,6 +114,14 @@ impl Access {
         // All are compared, and each to its last byte, so that time tells nothing about where they differ.
         let hits = self.tokens.iter().fold(0u8, |hits, valid| hits | u8::from(same(valid, token)));
         if hits == 0 { Err(Denied::TokenWrong) } else { Ok(()) }
+    }
+}
+
+/// Whom a limit for each source address counts: an IPv4 address, or the /64 that a site has of IPv6.
+pub fn source_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => IpAddr::V4(v4),
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
     }
 }
 

@@ -32,8 +32,8 @@ pub struct Stream {
     tracks: Arc<Tracks>,
     tokens: u64,
     holder: Option<Holder>,
-    /// When the viewers of a publisher that is gone are ended.
-    over_at: Option<Duration>,
+    /// Since when its viewers wait for the publisher to come back.
+    left: Option<Duration>,
     last_media: Option<Duration>,
     live: bool,
     opened: Opened,
@@ -161,13 +161,13 @@ impl Stream {
     ) -> Self {
         Stream {
             policy,
-            budget: budget.share(),
+            budget: budget.share(budget.bytes_max()),
             timeline: Timeline::new(created_unix_ms, now_unix_ms, now),
             ring: Ring::new(Bounds::default()),
             tracks: Arc::default(),
             tokens: 0,
             holder: None,
-            over_at: None,
+            left: None,
             last_media: None,
             live: false,
             opened: Opened::No,
@@ -200,7 +200,7 @@ impl Stream {
         let token = Token(self.tokens);
         self.holder = Some(Holder { token, since: now, heard: now, media: None, pictures: false });
         // Somebody is back: from here its own deadlines hold, and another window begins if it goes.
-        self.over_at = None;
+        self.left = None;
         self.timeline.begin_source();
         self.tracks = Arc::default();
         self.ring.close_start();
@@ -291,7 +291,7 @@ impl Stream {
             Opened::At(at) => Some(at),
             Opened::No | Opened::Yes => None,
         };
-        [holder, stale, self.over_at, opened].into_iter().flatten().min()
+        [holder, stale, self.over_at(), opened].into_iter().flatten().min()
     }
 
     /// Does what is due.
@@ -305,8 +305,8 @@ impl Stream {
             self.live = false;
             self.events.push_back(Event::Live(false));
         }
-        if self.over_at.is_some_and(|at| at <= now) {
-            self.over_at = None;
+        if self.over_at().is_some_and(|at| at <= now) {
+            self.left = None;
             self.ring.clear();
             self.opened = Opened::No;
             self.events.push_back(Event::Over);
@@ -398,6 +398,11 @@ impl Stream {
         }
     }
 
+    /// When the viewers of a publisher that is gone are ended.
+    fn over_at(&self) -> Option<Duration> {
+        self.left.map(|at| at + self.policy.resume_window)
+    }
+
     /// When a holder is given up, and why.
     fn patience(&self, holder: &Holder) -> (Duration, EndReason) {
         match holder.media {
@@ -412,7 +417,7 @@ impl Stream {
         if matches!(self.opened, Opened::At(_)) {
             self.opened = Opened::No;
         }
-        self.over_at = Some(now + self.policy.resume_window);
+        self.left = Some(now);
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the canaries' rounds came to: written by their thread, read by the watchdog, the health pages and metrics.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -34,6 +35,8 @@ pub struct Last {
     pub passed: Option<Duration>,
     /// How long its media took.
     pub latency: Option<Duration>,
+    /// What has not come since.
+    pub missing: Steps,
 }
 
 /// One try of a canary. Times are the process's clock.
@@ -74,6 +77,9 @@ pub enum Step {
 }
 
 impl Step {
+    /// All of them, as they follow each other.
+    pub const ALL: [Step; 4] = [Step::Connect, Step::Publish, Step::Play, Step::Media];
+
     /// The word of pages and logs for what did not come.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -82,6 +88,25 @@ impl Step {
             Step::Play => "play",
             Step::Media => "media",
         }
+    }
+}
+
+/// What did not come, of rounds in a row. None of it where there was no round.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Steps([bool; Step::ALL.len()]);
+
+impl Steps {
+    /// Adds one.
+    pub fn add(&mut self, step: Step) {
+        self.0[step as usize] = true;
+    }
+}
+
+impl fmt::Display for Steps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let missing = Step::ALL.into_iter().filter(|step| self.0[*step as usize]).map(Step::as_str);
+        let missing = missing.collect::<Vec<_>>().join(", ");
+        f.write_str(if missing.is_empty() { "round" } else { &missing })
     }
 }
 
@@ -99,8 +124,12 @@ impl Board {
         let mut last = place.last.lock().unwrap_or_else(PoisonError::into_inner);
         let number = last.round.map_or(1, |round| round.number + 1);
         last.round = Some(Round { number, began, ended, outcome });
-        if let Outcome::Passed(latency) = outcome {
-            (last.passed, last.latency) = (Some(ended), Some(latency));
+        match outcome {
+            Outcome::Passed(latency) => {
+                (last.passed, last.latency, last.missing) = (Some(ended), Some(latency), Steps::default());
+            }
+            Outcome::Missed(step) => last.missing.add(step),
+            Outcome::NotTried => {}
         }
     }
 
@@ -140,16 +169,12 @@ impl Board {
         let failing: Vec<_> =
             self.places.iter().filter_map(|place| Some((place, place.failing_since()?))).collect();
         let tell = |&(place, since): &(&Place, Duration)| {
-            let waited = place.last.try_lock().ok().and_then(|last| last.round).map(|round| round.outcome);
-            let waited = match waited {
-                Some(Outcome::Missed(step)) => step.as_str(),
-                Some(Outcome::Passed(_) | Outcome::NotTried) | None => "round",
-            };
+            let missing = place.last.try_lock().map(|last| last.missing).unwrap_or_default();
             json!({
                 "shard": place.canary.shard,
                 "listener": place.canary.listener.as_str(),
                 "sinceUnixMs": unix_ms.saturating_sub(now.saturating_sub(since).as_millis() as u64),
-                "missing": waited,
+                "missing": missing.to_string(),
             })
         };
         let first: Vec<Value> = failing.iter().take(CANARIES_TOLD_MAX).map(tell).collect();
@@ -195,13 +220,14 @@ mod tests {
         let board = Board::new(Clock::start(), 256);
         assert_eq!(board.page(), json!({ "failing": 0, "first": [] }));
         let canary = Canary { shard: 3, listener: Listener::Rtmp };
-        board.note(canary, SECOND, 2 * SECOND, Outcome::Missed(Step::Publish));
+        board.note(canary, SECOND, 2 * SECOND, Outcome::Missed(Step::Media));
+        board.note(canary, 2 * SECOND, 3 * SECOND, Outcome::Missed(Step::Publish));
         board.set_failing(canary, Some(Duration::ZERO));
         assert!(board.is_failing(canary));
         let first = &board.page()["first"][0];
         assert_eq!(
             (&first["shard"], &first["listener"], &first["missing"]),
-            (&3.into(), &"rtmp".into(), &"publish".into())
+            (&3.into(), &"rtmp".into(), &"publish, media".into())
         );
         for (canary, _) in board.all() {
             board.set_failing(canary, Some(SECOND));

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{Canary, Listener, Outcome, Round, Step};
+use super::{Canary, Listener, Outcome, Round, Steps};
 use crate::limits::{CANARY_MISSES_MAX, CANARY_SILENT_MAX, CANARY_TICK_MAX, CANARY_WAKE_MAX};
 
 /// The judgement over time. One a process.
@@ -29,6 +29,8 @@ struct Watched {
     misses: u32,
     /// When the first of them began.
     missed_since: Duration,
+    /// What did not come in them.
+    missing: Steps,
     failing: bool,
 }
 
@@ -41,8 +43,8 @@ pub enum Finding {
         canary: Canary,
         /// Since when its media has not come.
         since: Duration,
-        /// What did not come; absent where it is the canary's thread that does nothing.
-        missing: Option<Step>,
+        /// What did not come; nothing where it is the canary's thread that does nothing.
+        missing: Steps,
     },
     /// Its media comes again.
     Recovered {
@@ -89,6 +91,7 @@ impl Judge {
                 heard: now,
                 misses: 0,
                 missed_since: now,
+                missing: Steps::default(),
                 failing: false,
             });
             self.watched.len() - 1
@@ -104,7 +107,7 @@ impl Watched {
         self.heard = now;
         match round.outcome {
             Outcome::Passed(_) => {
-                self.misses = 0;
+                (self.misses, self.missing) = (0, Steps::default());
                 std::mem::take(&mut self.failing).then_some(Finding::Recovered { canary: self.canary })
             }
             Outcome::NotTried => None,
@@ -115,7 +118,8 @@ impl Watched {
                     self.missed_since = round.began;
                 }
                 self.misses = self.misses.saturating_add(1);
-                (self.misses >= CANARY_MISSES_MAX).then(|| self.fail(Some(step))).flatten()
+                self.missing.add(step);
+                (self.misses >= CANARY_MISSES_MAX).then(|| self.fail()).flatten()
             }
         }
     }
@@ -131,12 +135,12 @@ impl Watched {
         if self.misses == 0 {
             self.missed_since = self.heard;
         }
-        self.fail(None)
+        self.fail()
     }
 
-    fn fail(&mut self, missing: Option<Step>) -> Option<Finding> {
+    fn fail(&mut self) -> Option<Finding> {
         let news = !std::mem::replace(&mut self.failing, true);
-        let (canary, since) = (self.canary, self.missed_since);
+        let (canary, since, missing) = (self.canary, self.missed_since, self.missing);
         news.then_some(Finding::Failing { canary, since, missing })
     }
 }

@@ -305,16 +305,12 @@ impl Streams {
     /// Some of its leases were closed, and these ports are what is left. What is to be told.
     pub fn leases_closed(&mut self, stream: &StreamRef, open: &[u16], now: Duration) -> Option<Kind> {
         let held = self.current(stream)?;
-        let (left, closed): (Vec<u16>, Vec<u16>) = held.ports.iter().partition(|port| open.contains(port));
-        held.ports = left;
         match held.phase {
             Phase::Handed | Phase::InForce => {}
             // They are told with all others.
-            Phase::Replacing { .. } | Phase::Revoking { .. } => {
-                held.ports.extend(closed);
-                return None;
-            }
+            Phase::Replacing { .. } | Phase::Revoking { .. } => return None,
         }
+        let closed: Vec<u16> = held.ports.extract_if(.., |port| !open.contains(port)).collect();
         if closed.is_empty() {
             return None;
         }

@@ -13,6 +13,7 @@ use tonic::{Request, Response, Status as RpcStatus, Streaming};
 use super::*;
 use crate::counters::Counters;
 use crate::pulse::Pulse;
+use crate::seats::Peers;
 use crate::shard::{EndReason, PublisherInfo};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -196,6 +197,7 @@ fn with_control_that_reads<F: Future<Output = ()>>(proc: PathBuf, test: impl FnO
             rtp: RtpStats::default(),
             proc,
             targets: Targets::default(),
+            connections: Peers::default().connections,
             clock: Clock::start(),
             pulse: Pulse::new(Thread::Control),
             status: status.clone(),

@@ -1,9 +1,11 @@
 //! Streams that come, go and change on the shared port, and what is delivered to them.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use super::*;
 use crate::assignment::{RtpPorts, RtpTransport, SsrcPolicy};
+use crate::seats::Peers;
 
 fn source(transport: RtpTransport, ssrc: u32) -> RtpSource {
     let (ssrc, ssrc_policy) = (Some(ssrc), SsrcPolicy::Enforce);
@@ -96,7 +98,8 @@ fn a_connection_goes_to_its_stream_and_few_may_wait() {
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let deliver = |ssrc| {
         let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        routes.deliver_connection(ssrc, socket, peer(), Bytes::from_static(b"pack"))
+        let seat = Peers::default().connections.take(peer().ip(), Duration::ZERO).unwrap();
+        routes.deliver_connection(ssrc, socket, peer(), Bytes::from_static(b"pack"), seat)
     };
     assert_eq!(deliver(2), Err(Undelivered::Unknown));
     let fits = QUEUED_BYTES_MAX as usize / QUEUED_CONNECTION_BYTES;

@@ -14,6 +14,7 @@ use super::dial::{DialError, Dialer};
 use crate::assignment::{Assignment, Ports, Remote, RtpSource};
 use crate::listeners::{Leased, Media, PortLease};
 use crate::routes::{Delivered, SharedLease};
+use crate::seats::Seat;
 use crate::targets::Targets;
 
 /// A peer that is gone without a word is found out after a minute, though nobody else asks for its place.
@@ -80,6 +81,8 @@ struct Connection {
     socket: TcpStream,
     /// The rest of a report that the peer has not taken yet.
     unsent: Bytes,
+    /// Among the connections of its address; one that we opened has none.
+    _seat: Option<Seat>,
 }
 
 /// A socket that has something. Doors go by their RTP ports.
@@ -237,10 +240,10 @@ impl Sockets {
     }
 
     /// Keeps a connection of an RTP port, of which a leased one is named, under the name that the receiver gave it.
-    pub fn keep(&mut self, id: ConnectionId, socket: TcpStream, port: Option<u16>) {
+    pub fn keep(&mut self, id: ConnectionId, socket: TcpStream, port: Option<u16>, seat: Option<Seat>) {
         let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3).with_retries(3);
         drop(SockRef::from(&socket).set_tcp_keepalive(&keepalive));
-        self.connections.push(Connection { id, port, socket, unsent: Bytes::new() });
+        self.connections.push(Connection { id, port, socket, unsent: Bytes::new(), _seat: seat });
     }
 
     /// Reads what a connection has; `None` once it has ended or failed, `Some(0)` while it has nothing.

@@ -193,7 +193,7 @@ async fn take_arrivals(hub: Rc<Hub>, egress: Rc<Egress>, mut arrivals: mpsc::Rec
 
 /// Brings a connection to its stream.
 fn settle(hub: &Hub, egress: &Egress, sessions: &mut JoinSet<()>, arrival: Arrival, stream: HubStream) {
-    let Arrival { socket, remote, path: _, entry: _, wants } = arrival;
+    let Arrival { socket, remote, path: _, entry: _, wants, seat } = arrival;
     let socket = match tokio_socket(socket, &wants) {
         Ok(socket) => socket,
         Err(error) => {
@@ -204,11 +204,14 @@ fn settle(hub: &Hub, egress: &Egress, sessions: &mut JoinSet<()>, arrival: Arriv
     };
     match wants {
         Wants::PublishRtmp(session) => {
-            sessions.spawn_local(ingress::publish(socket, session, remote, stream));
+            sessions.spawn_local(async move {
+                let _seat = seat;
+                ingress::publish(socket, session, remote, stream).await;
+            });
             hub.counters.publishers.set(sessions.len() as u64);
         }
-        Wants::PlayRtmp(session) => egress.adopt(socket, remote, stream, Some(session)),
-        Wants::PlayFlv => egress.adopt(socket, remote, stream, None),
+        Wants::PlayRtmp(session) => egress.adopt(socket, remote, stream, Some(session), seat),
+        Wants::PlayFlv => egress.adopt(socket, remote, stream, None, seat),
     }
 }
 

@@ -12,6 +12,7 @@ use worker::canary::{self, Board, Cage};
 use worker::clock::Clock;
 use worker::directory::{Directory, Entry, Owner, Update};
 use worker::front::{self, FrontHandle};
+use worker::seats::Peers;
 use worker::shard::{self, ShardCommand, ShardHandle, ShardReport, StreamSnapshot};
 
 /// Front and shards. The threads live as long as the process.
@@ -81,6 +82,7 @@ impl Plane {
             cage: cage.clone(),
             directory: directory.clone(),
             shards: shards.clone(),
+            peers: Peers::default(),
             clock,
         };
         let front = front::spawn(config).expect("threads can be made");

@@ -53,7 +53,8 @@ use super::{Duration, LocalSecretRef, MediaStreamStatus, access, duration, words
 )]
 pub struct MediaStreamSpec {
     /// The app and key that the stream is published and played under, such as live/cam-1: rtmp://HOST/live/cam-1 and
-    /// http://HOST:8080/live/cam-1.flv. Without it the path is NAMESPACE/NAME. It can't be changed later.
+    /// http://HOST:8080/live/cam-1.flv. Without it the path is NAMESPACE/NAME.
+    /// Takes effect: never, it can't be changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9._~@-]+(/[A-Za-z0-9._~@-]+)+$')").message(words::PATH))]
@@ -65,6 +66,7 @@ pub struct MediaStreamSpec {
     pub source: Source,
 
     /// The pool to lease ports from, for an rtp source that leases any. Without it: the pool whose spec.default is true.
+    /// Takes effect: at once, by a new start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port_pool_ref: Option<PortPoolRef>,
 
@@ -77,12 +79,15 @@ pub struct MediaStreamSpec {
     pub play: PlaySpec,
 
     /// For an rtp source: with no media for this long the ports go back to the pool and the stream is Ready=False with reason
-    /// Idle. An edit, or a change of the annotation media.penstock.dev/touch, wakes it. 0s means never.
+    /// Idle. An edit, or a change of the annotation media.penstock.dev/touch, wakes it, and counts as media. 0s means never.
+    /// Takes effect: at once.
     #[serde(default)]
     #[x_kube(validation = duration::between("0s", "720h", words::RELEASE_RANGE))]
     pub release_after_idle: Duration,
 
-    /// With no media for this long the object is deleted, for platforms that may lose their BYE. Without it: never.
+    /// With no media for this long the object is deleted, for platforms that may lose their BYE. Without it: never. An edit counts as
+    /// media.
+    /// Takes effect: at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = duration::between("1s", "8760h", words::TTL_RANGE))]
     pub ttl_after_idle: Option<Duration>,
@@ -92,6 +97,7 @@ pub struct MediaStreamSpec {
     pub placement: Option<Placement>,
 
     /// True takes the stream off: publisher and viewers are ended and its ports are given back.
+    /// Takes effect: at once.
     #[serde(default)]
     pub paused: bool,
 }
@@ -113,6 +119,7 @@ pub struct Source {
     pub rtp: Option<RtpSource>,
 
     /// Does not work yet: we fetch the stream from a URL.
+    /// Takes effect: never, it does not work yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pull: Option<PullSource>,
 }
@@ -122,6 +129,7 @@ pub struct Source {
 #[serde(rename_all = "camelCase")]
 pub struct PushSource {
     /// Protocols that may be published with; without it, all that work. RTMP, which includes enhanced RTMP, is what works today.
+    /// Takes effect: with the next publisher.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 8))]
     #[x_kube(validation = Rule::new("self.size() > 0").message(words::PROTOCOLS_EMPTY))]
@@ -160,31 +168,37 @@ pub enum PushProtocol {
 pub struct RtpSource {
     /// UDP, or TCPPassive: the device connects to us, each packet after its length in two bytes (RFC 4571). TCPActive: we connect to
     /// the device, to remote and from the leased port, again and again until it answers and whenever it stops sending.
+    /// Takes effect: at once, by a new start.
     #[serde(default)]
     pub transport: RtpTransport,
 
     /// What the RTP packets carry. PS, MPEG program stream, is what GB28181 devices send and what works today.
+    /// Takes effect: at once.
     #[serde(default)]
     pub payload: RtpPayload,
 
     /// The SSRC of the media: 10 decimal digits in quotes, since YAML reads a bare number with a leading 0 as octal.
+    /// Takes effect: at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 10))]
     #[x_kube(validation = Rule::new("self.matches('^[0-9]{10}$') && self <= '4294967295'").message(words::SSRC))]
     pub ssrc: Option<String>,
 
     /// Enforce drops and counts packets of any other SSRC. Learn takes the first SSRC that comes.
+    /// Takes effect: at once.
     #[serde(default)]
     pub ssrc_policy: SsrcPolicy,
 
     /// For UDP: lease a pair, the even port for RTP and the odd one for RTCP. The default is true for UDP; over TCP there is one
     /// port, and RTCP comes in-band.
+    /// Takes effect: at once, by a new start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtcp: Option<bool>,
 
     /// This port of the pool and no other. With RTCP it must be even, and the odd one above it is leased with it. While it is not
     /// free the stream waits for it, PortsAllocated=False/PortTaken. The pool gives it to others meanwhile, so keep such ports in a
     /// PortPool of their own.
+    /// Takes effect: at once, by a new start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: Option<u16>,
@@ -192,11 +206,13 @@ pub struct RtpSource {
     /// No lease and no PortPool: the device sends to the one port of TCP and UDP that a worker has for all such streams, its
     /// --rtp-shared, and they are told apart by SSRC. For sites with few public ports. status.ports and status.endpoints say which
     /// it is. Of two streams with one SSRC the older has it.
+    /// Takes effect: at once, by a new start.
     #[serde(default)]
     pub shared: bool,
 
     /// The device to connect to, for TCPActive. Addresses of the node itself, loopback and link-local ones are connected to only
     /// where the worker's --allow-targets has them, and none that its --deny-targets has.
+    /// Takes effect: at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remote: Option<RemoteAddress>,
 }
@@ -294,29 +310,35 @@ pub struct PortPoolRef {
 #[serde(rename_all = "camelCase")]
 pub struct PublishSpec {
     /// What a second publisher meets. Reject refuses it while the first was heard within 2 s. Takeover ends the first.
+    /// Takes effect: at once.
     #[serde(default)]
     pub on_duplicate: OnDuplicate,
 
     /// From an accepted publish to the first media; after that the publisher is ended.
+    /// Takes effect: at once.
     #[x_kube(validation = duration::between("100ms", "10m", words::START_TIMEOUT))]
     #[serde(default = "ten_seconds")]
     pub start_timeout: Duration,
 
     /// A publisher that is silent for this long is ended, and the path is free for another.
+    /// Takes effect: at once.
     #[x_kube(validation = duration::between("100ms", "1h", words::STALL_TIMEOUT))]
     #[serde(default = "ten_seconds")]
     pub stall_timeout: Duration,
 
     /// How long viewers keep their connection after the publisher left, for it to come back. 0s ends them at once.
+    /// Takes effect: at once.
     #[x_kube(validation = duration::between("0s", "1h", words::RESUME_WINDOW))]
     #[serde(default = "resume_window")]
     pub resume_window: Duration,
 
     /// Secret of type media.penstock.dev/token in this namespace. A publisher then sends ?token=VALUE. Without it: no token.
+    /// Takes effect: with the next publisher.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_secret_ref: Option<LocalSecretRef>,
 
     /// Networks that may publish, in CIDR notation. Default: everybody.
+    /// Takes effect: with the next publisher.
     #[serde(rename = "allowedCIDRs", default = "access::everybody")]
     #[schemars(length(max = access::CIDRS_MAX), inner(length(max = 49)))]
     #[x_kube(validation = Rule::new("self.size() > 0").message(words::CIDRS_EMPTY))]
@@ -369,6 +391,7 @@ pub enum OnDuplicate {
 #[serde(rename_all = "camelCase")]
 pub struct PlaySpec {
     /// Protocols that may be played with; without it, all that work. RTMP and HTTPFLV are what works today.
+    /// Takes effect: with the next viewer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 8))]
     #[x_kube(validation = Rule::new("self.size() > 0").message(words::PROTOCOLS_EMPTY))]
@@ -377,24 +400,29 @@ pub struct PlaySpec {
     pub protocols: Option<Vec<PlayProtocol>>,
 
     /// Normal sends with each picture and within 33 ms. Low sends each frame at once. Bulk sends each 350 ms, at the least cost.
+    /// Takes effect: at once.
     #[serde(default)]
     pub latency: Latency,
 
     /// What a viewer meets who is too slow: skip to a newer key frame, or be disconnected.
+    /// Takes effect: at once.
     #[serde(default)]
     pub slow_viewer: SlowViewer,
 
     /// How long a viewer waits for a stream that has no media yet. 0s refuses it at once.
+    /// Takes effect: at once.
     #[x_kube(validation = duration::between("0s", "10m", words::PLAY_START_TIMEOUT))]
     #[serde(default = "ten_seconds")]
     pub start_timeout: Duration,
 
     /// Secret of type media.penstock.dev/token in this namespace. A player then sends ?token=VALUE, or over HTTP
     /// `Authorization: Bearer VALUE`. Without it: no token.
+    /// Takes effect: with the next viewer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_secret_ref: Option<LocalSecretRef>,
 
     /// Networks that may play, in CIDR notation. Default: everybody.
+    /// Takes effect: with the next viewer.
     #[serde(rename = "allowedCIDRs", default = "access::everybody")]
     #[schemars(length(max = access::CIDRS_MAX), inner(length(max = 49)))]
     #[x_kube(validation = Rule::new("self.size() > 0").message(words::CIDRS_EMPTY))]
@@ -464,10 +492,12 @@ pub enum SlowViewer {
 #[serde(rename_all = "camelCase")]
 pub struct Placement {
     /// Only on nodes with all of these labels.
+    /// Takes effect: at once, by a new start.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub node_selector: BTreeMap<String, String>,
 
-    /// On this node while it has a worker and room.
+    /// On this node while it has a worker and room. Ports that it has just given back on another node are taken again there.
+    /// Takes effect: with the next assignment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub preferred_node: Option<String>,

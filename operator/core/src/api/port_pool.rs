@@ -40,31 +40,38 @@ pub(super) const RESERVED_MAX: u32 = 256;
 #[serde(rename_all = "camelCase")]
 pub struct PortPoolSpec {
     /// True makes this the pool of streams that name none. Of two such pools the older is taken.
+    /// Takes effect: with the next lease.
     #[serde(default)]
     pub default: bool,
 
     /// Port ranges, both ends included. Keep them clear of Kubernetes' NodePorts (30000-32767) and of the ports that Linux hands
     /// out by itself (32768-60999). A pool of 30 000 ports costs nothing: only leased ports are opened.
+    /// Takes effect: with the next lease.
     #[schemars(length(max = RANGES_MAX))]
     #[x_kube(validation = Rule::new("self.size() > 0").message(words::RANGES_EMPTY))]
     #[x_kube(validation = Rule::new("self.all(a, a.start > a.end || self.exists_one(b, a.start <= b.end && b.start <= a.end))").message(words::RANGES_OVERLAP))]
     pub ranges: Vec<PortRange>,
 
     /// Ports inside the ranges that are never handed out: a number, or a range in quotes such as "20666-20670".
+    /// Takes effect: with the next lease.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = RESERVED_MAX))]
     pub reserved: Vec<ReservedPorts>,
 
     /// The pool is for nodes with all of these labels. Without it: all nodes.
+    /// Takes effect: with the next lease.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub node_selector: BTreeMap<String, String>,
 
     /// Namespaces whose streams may lease from the pool. Without it: all.
+    /// Takes effect: with the next lease.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     pub allowed_namespaces: Vec<String>,
 
-    /// How long a port rests after its stream has closed it, for late packets of that stream to die out.
+    /// How long a port rests after its stream has closed it, for late packets of that stream to die out. One that rests
+    /// already is not touched.
+    /// Takes effect: at once.
     #[serde(default = "cooldown")]
     #[x_kube(validation = duration::between("100ms", "1h", words::COOLDOWN))]
     pub cooldown: Duration,
@@ -74,6 +81,7 @@ pub struct PortPoolSpec {
     pub shrink: Shrink,
 
     /// The condition NearlyExhausted is raised when this share of the capacity is in use.
+    /// Takes effect: at once.
     #[serde(default = "nearly_exhausted_percent")]
     #[x_kube(validation = Rule::new("self >= 1 && self <= 100").message(words::PERCENT))]
     pub nearly_exhausted_percent: i32,
@@ -211,11 +219,13 @@ pub struct Shrink {
     /// Wait lets such leases end by themselves. Move opens a port inside the ranges beside the old one and shows both in the stream's
     /// status; the old one is closed when media has come on the new one for 2s, or at the deadline. Invite the device to the new port
     /// meanwhile. A stream with spec.source.rtp.port stays, and ends by itself.
+    /// Takes effect: at once.
     #[serde(default)]
     pub policy: ShrinkPolicy,
 
     /// For Move: the old port is closed at the latest so long after the new one was opened. Without it: 1h, in which a device that
     /// registers anew each hour, as is usual, can be invited again.
+    /// Takes effect: at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = duration::between("1s", "720h", words::SHRINK_DEADLINE_RANGE))]
     pub deadline: Option<Duration>,

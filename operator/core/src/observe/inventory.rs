@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::claim::{Claim, ClaimPhase, Lease};
+use crate::claim::{Claim, ClaimPhase, Lease, Second, Stage};
 use crate::event::{Closed, Inventory, Now};
 use crate::ids::{Epoch, NodeName, Ports, Protocol, SessionId, StreamRef, Uid};
 use crate::ledger::{Held, Owner, QuarantineCause};
@@ -323,32 +323,33 @@ impl State {
         let objectless = unknown.iter().filter(|key| !self.streams.contains_key(&key.uid)).count();
         let held = self.went_back || exceeds(objectless, sockets.len());
         for key in unknown.into_iter().cloned().collect::<Vec<_>>() {
-            let ports = ports_of(&sockets[&key]);
+            let (ports, next) = ports_of(&sockets[&key]);
+            let leases = [ports, next];
             let comes_shared = self.streams.get(&key.uid).is_some_and(Stream::is_shared);
             match self.streams.get(&key.uid) {
                 Some(stream) if self.goes_on_after_restore(stream, &key, name) => {
-                    self.adopt(name, &key, ports, ClaimPhase::Adopted { held: false });
+                    self.adopt(name, &key, leases, ClaimPhase::Adopted { held: false }, now);
                     self.read(&key.uid);
                 }
                 Some(stream) if key.epoch <= stream.epoch => {
                     if let Some(left) = self.handover_left(stream, &key, name, now) {
-                        self.adopt(name, &key, ports, ClaimPhase::Revoking(Reason::Drained));
+                        self.adopt(name, &key, leases, ClaimPhase::Revoking(Reason::Drained), now);
                         if ports.is_some() || comes_shared {
                             self.timers.set(Timer::Handover(key.clone()), now.mono + left);
                         }
                     } else {
                         // Revoked, or never to be had: a leak, closed and counted.
                         self.counters.leaks_repaired += 1;
-                        self.adopt(name, &key, ports, ClaimPhase::Revoking(Reason::Leak));
+                        self.adopt(name, &key, leases, ClaimPhase::Revoking(Reason::Leak), now);
                     }
                     self.dirty.tell.insert(key);
                 }
                 Some(_) => {
-                    self.adopt(name, &key, ports, ClaimPhase::Adopted { held: false });
+                    self.adopt(name, &key, leases, ClaimPhase::Adopted { held: false }, now);
                     self.read(&key.uid);
                 }
                 None => {
-                    self.adopt(name, &key, ports, ClaimPhase::Adopted { held });
+                    self.adopt(name, &key, leases, ClaimPhase::Adopted { held }, now);
                     if held {
                         self.counters.absences_held += 1;
                     } else {
@@ -393,9 +394,8 @@ impl State {
                 | ClaimPhase::Acknowledged
                 | ClaimPhase::Revoking(_) => false,
             });
-            if let Some(lease) = claim.and_then(|claim| claim.lease.as_mut()) {
-                lease.transport = Some(*transport);
-            }
+            let leases = claim.into_iter().flat_map(Claim::leases_mut);
+            leases.for_each(|lease| lease.transport = Some(*transport));
         }
     }
 
@@ -410,17 +410,35 @@ impl State {
         self.restored && key.epoch == stream.epoch && !elsewhere && recorded.is_none_or(outdated)
     }
 
-    fn adopt(&mut self, name: &NodeName, key: &StreamRef, ports: Option<Ports>, phase: ClaimPhase) {
+    /// Takes what a worker has open as a claim: one lease, or two where a move is under way.
+    fn adopt(
+        &mut self,
+        name: &NodeName,
+        key: &StreamRef,
+        leases: [Option<Ports>; 2],
+        phase: ClaimPhase,
+        now: Now,
+    ) {
         self.counters.adoptions += 1;
         let rank = self.next_rank();
         let Some(worker) = self.worker(name) else { return };
         let (worker, pod_uid, boot) = (worker.name.clone(), worker.pod_uid.clone(), worker.boot.clone());
-        let lease = ports.map(|ports| Lease {
-            pool: self.pools_with(name, ports.rtp).into_iter().next().unwrap_or_default(),
-            ports,
-            transport: None,
-            source: None,
-        });
+        let pool_of = |ports: Ports| self.pools_with(name, ports.rtp).into_iter().next();
+        let pool = leases.into_iter().flatten().find_map(pool_of).unwrap_or_default();
+        let lease = |ports| Lease { pool: pool.clone(), ports, transport: None, source: None };
+        let [first, second] = leases.map(|ports| ports.map(lease));
+        let outside = |lease: &Lease| self.is_outside(name, lease);
+        let (lease, second) = match (first, second) {
+            (Some(first), Some(second)) if !outside(&first) && outside(&second) => {
+                (Some(second), Some(first))
+            }
+            two => two,
+        };
+        // As it was told to be opened beside what its pool has no longer; else one of the two is too many.
+        let moves = lease.as_ref().is_some_and(outside) && !second.as_ref().is_some_and(outside);
+        let stage = if moves { Stage::Open } else { Stage::Closing };
+        let since = moves.then(|| unix(now));
+        let second = second.map(|lease| Second { lease, stage, since, arrived: false });
         let stream = self.streams.get(&key.uid);
         let claim = Claim {
             stream: key.clone(),
@@ -433,7 +451,7 @@ impl State {
             since: Default::default(),
             rank,
             lease,
-            second: None,
+            second,
             phase,
             told: None,
             assign: None,
@@ -500,11 +518,12 @@ impl State {
         transport: Option<crate::spec::RtpTransport>,
     ) {
         let Some(mut claim) = self.claims.remove(key) else { return };
-        if let (None, Some(lease)) = (&claim.name, &claim.lease)
-            && let Some(node) = self.nodes.get_mut(&claim.node)
-        {
-            let users = node.users.entry(lease.pool.clone()).or_default();
-            *users.entry(name.namespace.clone()).or_default() += 1 + u32::from(lease.ports.rtcp.is_some());
+        if let (None, Some(node)) = (&claim.name, self.nodes.get_mut(&claim.node)) {
+            for lease in claim.leases() {
+                let users = node.users.entry(lease.pool.clone()).or_default();
+                *users.entry(name.namespace.clone()).or_default() +=
+                    1 + u32::from(lease.ports.rtcp.is_some());
+            }
         }
         claim.name = Some(name);
         if let (None, Some(path)) = (&claim.path, &path) {
@@ -512,9 +531,7 @@ impl State {
             self.dirty.paths.insert(path.clone());
             claim.path = Some(path.clone());
         }
-        if let Some(lease) = &mut claim.lease {
-            lease.transport = lease.transport.or(transport);
-        }
+        claim.leases_mut().for_each(|lease| lease.transport = lease.transport.or(transport));
         self.claims.insert(key.clone(), claim);
     }
 
@@ -664,7 +681,8 @@ impl State {
                     self.end_second(&key, After::Cooling, now);
                     continue;
                 }
-                // It has no socket there; what it is revoked for is the case that it is told of one.
+                // It has no socket there; what it is revoked for is the case that it is told of one. Of two leases the other stays until
+                // its worker has closed it.
                 self.drop_lease(&key, After::Cooling, now);
                 self.revoke(&key, Reason::PortContested, now);
             }
@@ -676,9 +694,14 @@ impl State {
     }
 }
 
-/// The numbers of one stream's sockets as a lease.
-fn ports_of(open: &BTreeSet<u16>) -> Option<Ports> {
-    let rtp = *open.first()?;
-    let rtcp = rtp.checked_add(1).filter(|odd| rtp % 2 == 0 && open.contains(odd));
-    Some(Ports { rtp, rtcp })
+/// The numbers of one stream's sockets as its lease, and as a second one.
+fn ports_of(open: &BTreeSet<u16>) -> (Option<Ports>, Option<Ports>) {
+    let ports = |rtp: u16| {
+        let rtcp = rtp.checked_add(1).filter(|odd| rtp % 2 == 0 && open.contains(odd));
+        Ports { rtp, rtcp }
+    };
+    let first = open.first().copied().map(ports);
+    let rest =
+        open.iter().copied().find(|port| first.is_some_and(|first| first.numbers().all(|it| it != *port)));
+    (first, rest.map(ports))
 }

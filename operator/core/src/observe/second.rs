@@ -61,8 +61,7 @@ impl State {
             (Stage::Opening | Stage::Open, true, true) => self.open_second(key, now),
             (Stage::Opening | Stage::Open, false, true) => {
                 // Another leader has ended the move, or the socket is lost: what is left is what it lives by.
-                self.swap_leases(key);
-                self.set_stage(key, Stage::Closing);
+                self.give_up_first(key);
                 self.compare_second(key, open, now);
             }
             (Stage::Opening | Stage::Open, true, false) => {
@@ -78,12 +77,13 @@ impl State {
         }
     }
 
-    /// The two leases of a claim change places.
-    pub(crate) fn swap_leases(&mut self, key: &StreamRef) {
+    /// The two leases of a claim change places, and the one that is the second now is to be closed.
+    pub(crate) fn give_up_first(&mut self, key: &StreamRef) {
         let Some(claim) = self.claims.get_mut(key) else { return };
         if let (Some(first), Some(second)) = (&mut claim.lease, &mut claim.second) {
             std::mem::swap(first, &mut second.lease);
         }
+        self.set_stage(key, Stage::Closing);
     }
 
     /// The second lease of a claim has come further.

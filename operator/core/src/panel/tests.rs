@@ -45,6 +45,7 @@ impl World {
             addresses: vec![format!("10.0.0.{number}").into()],
             listener_ports: Vec::new(),
             rtp_shared_port: None,
+            changes_leases: true,
             term: Term(0),
             epoch: Epoch(0),
             rtmp_port: 1935,

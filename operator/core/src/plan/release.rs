@@ -74,11 +74,13 @@ impl State {
                 (Some(rtp), None) => rtp.shared,
                 (None, Some(_)) => false,
                 (Some(rtp), Some(lease)) => {
-                    // Whatever it asked for when it was leased: the numbers are what counts.
+                    // Whatever it asked for when it was leased: the numbers are what counts. Who sends to them is told in place, where its
+                    // worker knows of that.
                     let same = |source: &RtpSource| RtpSource { port: rtp.port, ..source.clone() } == *rtp;
+                    let follows = self.worker(&claim.node).is_none_or(|worker| worker.changes_leases);
                     stream.shape().is_some_and(|shape| shape.takes(lease.ports))
                         && lease.transport.is_none_or(|transport| transport == rtp.transport)
-                        && lease.source.as_ref().is_none_or(same)
+                        && (follows || lease.source.as_ref().is_none_or(same))
                         && spec.pool.as_ref().is_none_or(|pool| *pool == lease.pool)
                 }
             }

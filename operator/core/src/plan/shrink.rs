@@ -39,6 +39,9 @@ impl State {
         if claim.phase != ClaimPhase::Acknowledged || claim.second.is_some() || !self.is_stale(claim) {
             return None;
         }
+        if !self.worker(&claim.node)?.changes_leases {
+            return None;
+        }
         let pool = claim.lease.as_ref()?.pool.clone();
         let spec = self.pools.get(&pool)?.accepted()?;
         let (Shrink::Move { deadline: _ }, true) = (spec.shrink, spec.allows(stream.namespace())) else {
@@ -123,8 +126,7 @@ impl State {
         let new = second.lease.ports;
         let note = format!("media comes on {new}: {old} of the PortPool {pool} is closed");
         self.say_of_move(key, Reason::PortsMoved, Severity::Normal, note);
-        self.swap_leases(key);
-        self.set_stage(key, Stage::Closing);
+        self.give_up_first(key);
     }
 
     /// The deadline of a move has come: the first lease is to be closed all the same.
@@ -149,8 +151,7 @@ impl State {
             "no media has come on {new} within spec.shrink.deadline of the PortPool {pool}, and {old} is closed now; {what_now}"
         );
         self.say_of_move(key, Reason::DeadlineExceeded, Severity::Warning, note);
-        self.swap_leases(key);
-        self.set_stage(key, Stage::Closing);
+        self.give_up_first(key);
     }
 
     fn say_of_move(&mut self, key: &StreamRef, reason: Reason, severity: Severity, note: String) {

@@ -137,11 +137,22 @@ impl State {
         self.mark(&key.uid);
     }
 
-    /// Takes the numbers off a claim, which goes on without.
+    /// Takes the numbers off a claim, which goes on without, or with those of a second lease that its worker was told of.
     pub(crate) fn drop_lease(&mut self, key: &StreamRef, after: After, now: Now) {
         let lease = self.claims.get_mut(key).and_then(|claim| claim.lease.take());
         if let Some(lease) = lease {
             self.release_lease(key, lease, after, now);
+        }
+        let second = self.claims.get(key).and_then(|claim| claim.second.as_ref());
+        if second.is_some_and(|second| !second.stage.is_told()) {
+            return self.end_second(key, After::Unused, now);
+        }
+        if let Some(claim) = self.claims.get_mut(key)
+            && let Some(second) = claim.second.take()
+        {
+            claim.lease = Some(second.lease);
+            self.seconds.remove(key);
+            self.timers.cancel(&Timer::MoveDue(key.clone()));
         }
     }
 

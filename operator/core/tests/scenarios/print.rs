@@ -45,7 +45,8 @@ fn command(command: &Command, names: &Names) -> String {
                 AssignedSource::Push { .. } => "push".to_owned(),
                 AssignedSource::Rtp { source, ports, next } => {
                     let next = next.map_or(String::new(), |next| format!(" and {next}"));
-                    format!("{:?} {ports}{next}", source.transport)
+                    let ssrc = source.ssrc.map_or(String::new(), |ssrc| format!(" ssrc={ssrc}"));
+                    format!("{:?} {ports}{next}{ssrc}", source.transport)
                 }
                 AssignedSource::Shared { source } => {
                     format!("{:?} shared ssrc={}", source.transport, source.ssrc.unwrap_or_default())

@@ -92,6 +92,7 @@ fn step(world: &mut World, line: &str) {
             step.number("epoch"),
             step.text("template").unwrap_or_default(),
             step.port("shared"),
+            step.text("old") == Some("yes"),
         ),
         ["worker", name, "dies"] => world.kill_worker(name),
         ["worker", name, "restarts"] => world.restart_worker(name),
@@ -105,8 +106,8 @@ fn step(world: &mut World, line: &str) {
         ["worker", name, "forgets", stream] => world.forget(name, stream),
         ["worker", name, "hushes", stream] => world.hush(name, stream),
         ["worker", name, "binds", stream] => {
-            let port = step.port("port");
-            world.bind_stray(name, stream, step.number("epoch").unwrap_or(1), port);
+            let ports = [step.port("port"), step.port("next")];
+            world.bind_stray(name, stream, step.number("epoch").unwrap_or(1), ports);
         }
         ["worker", name, "leaks", port] => world.leak(name, port.parse().expect("a port is a number")),
         ["worker", name, "stuck", stream] => world.stuck(name, stream),

@@ -52,6 +52,8 @@ struct Worker {
     mute: bool,
     draining: bool,
     shared_port: Option<u16>,
+    /// Of a version that knows of one lease a stream alone.
+    old: bool,
     inbox: VecDeque<(Term, u64, Command)>,
 }
 
@@ -434,10 +436,11 @@ impl World {
         epoch: Option<u64>,
         template: &str,
         shared_port: Option<u16>,
+        old: bool,
     ) {
         let (term, epoch) = (Term(term.unwrap_or(0)), Epoch(epoch.unwrap_or(0)));
         let (node, template) = (node.to_owned(), template.to_owned());
-        let worker = Worker { node, boot: 1, term, epoch, template, shared_port, ..Worker::default() };
+        let worker = Worker { node, boot: 1, term, epoch, template, shared_port, old, ..Worker::default() };
         self.workers.insert(name.to_owned(), worker);
         self.connect(name);
     }
@@ -462,6 +465,7 @@ impl World {
             http_port: 8080,
             health_port: 9181,
             rtp_shared_port: worker.shared_port,
+            changes_leases: !worker.old,
             template: worker.template.as_str().into(),
         };
         self.event(Event::Hello { session, hello });
@@ -531,16 +535,18 @@ impl World {
         *self.said(name, &key) = (None, false);
     }
 
-    /// The worker has a stream open that nobody gave to it.
-    pub(crate) fn bind_stray(&mut self, name: &str, stream: &str, epoch: u64, port: Option<u16>) {
+    /// The worker has a stream open that nobody gave to it, on a port or on two.
+    pub(crate) fn bind_stray(&mut self, name: &str, stream: &str, epoch: u64, ports: [Option<u16>; 2]) {
         let uid = self
             .uids
             .iter()
             .find(|(_, known)| *known == stream)
             .map_or_else(|| stream.into(), |(uid, _)| uid.clone());
-        let ports = port.map(|rtp| Ports { rtp, rtcp: None });
+        let [first, next] = ports.map(|port| port.map(|rtp| Ports { rtp, rtcp: None }));
+        let key = StreamRef::new(uid, Epoch(epoch));
         let worker = self.workers.get_mut(name).expect("the worker is there");
-        worker.open.insert(StreamRef::new(uid, Epoch(epoch)), ports);
+        worker.open.insert(key.clone(), first);
+        worker.next.extend(next.map(|next| (key, (next, None))));
     }
 
     pub(crate) fn leak(&mut self, name: &str, port: u16) {

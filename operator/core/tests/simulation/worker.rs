@@ -169,6 +169,7 @@ impl Worker {
             http_port: 8080,
             health_port: 9181,
             rtp_shared_port: Some(LISTENERS[1]),
+            changes_leases: true,
             template: "".into(),
         }
     }

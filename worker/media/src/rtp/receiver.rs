@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::policy::source_of;
+
 use super::candidates::Candidates;
 use super::limits::{BYE_WAIT, CANDIDATE_WAIT, CANDIDATES_MAX, HOLDER_SILENCE};
 use super::live::Live;
@@ -85,7 +87,9 @@ impl Receiver {
     pub fn connect(&mut self, from: SocketAddr, now: Duration) -> ConnectionId {
         let waiting = self.connections.iter().filter(|(id, _)| !self.is_held_by(**id));
         if waiting.clone().count() >= CANDIDATES_MAX {
-            let oldest = waiting.min_by_key(|(_, connection)| connection.patience).map(|(id, _)| *id);
+            // Whoever comes again and again takes its own places, and not that of another who has just come.
+            let elsewhere = |connection: &Connection| source_of(connection.from.ip()) != source_of(from.ip());
+            let oldest = waiting.min_by_key(|(_, it)| (elsewhere(it), it.patience)).map(|(id, _)| *id);
             oldest.into_iter().for_each(|id| self.close(id, Close::Crowded));
         }
         self.last_connection += 1;

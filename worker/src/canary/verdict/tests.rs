@@ -1,6 +1,7 @@
 //! The judge of canaries in virtual time.
 
 use super::*;
+use crate::canary::Step;
 
 const SECOND: Duration = Duration::from_secs(1);
 const CANARY: Canary = Canary { shard: 0, listener: Listener::Private };
@@ -18,7 +19,7 @@ impl World {
         World { judge: Judge::default(), now: SECOND, rounds: vec![(canary, None)] }
     }
 
-    /// Lets seconds pass, a letter each: `p` a round that passes, `m` one that is missed, `n` one that is not tried, `.` none, `l` a
+    /// Lets seconds pass, a letter each: `p` a round that passes, `m` one whose media is missed, `c` one that does not connect, `n` one that is not tried, `.` none, `l` a
     /// missed one while a thread's tick is late, `w` one in which the watchdog doesn't wake. Tells what was found, with the second.
     fn pass(&mut self, seconds: &str) -> String {
         let mut found = vec![];
@@ -26,6 +27,7 @@ impl World {
             let outcome = match letter {
                 'p' => Some(Outcome::Passed(Duration::from_millis(1))),
                 'm' | 'l' | 'w' => Some(Outcome::Missed(Step::Media)),
+                'c' => Some(Outcome::Missed(Step::Connect)),
                 'n' => Some(Outcome::NotTried),
                 _ => None,
             };
@@ -44,7 +46,6 @@ impl World {
                 for finding in self.judge.look(self.now, tick_age, &self.rounds) {
                     let word = match finding {
                         Finding::Failing { since, missing, .. } => {
-                            let missing = missing.map_or("round", Step::as_str);
                             let ago = (self.now - since).as_secs();
                             format!("{second}: {missing} fails since {ago} s")
                         }
@@ -69,6 +70,7 @@ fn three_misses_in_a_row_fail_and_one_pass_is_enough_to_recover() {
     check(CANARY, "pppmmpmmppp", "");
     check(CANARY, "ppmmmmmpp", "4: media fails since 3 s, 7: passes");
     check(VISIT, "pmmmpmmm", "3: media fails since 3 s, 4: passes, 7: media fails since 3 s");
+    check(CANARY, "pcpmcc", "5: connect, media fails since 3 s");
     // From the start, too.
     check(CANARY, ".mmm", "3: media fails since 3 s");
 }

@@ -292,6 +292,21 @@ fn connections_without_media_are_closed_and_do_not_crowd_out_a_camera() {
 }
 
 #[test]
+fn who_connects_again_and_again_displaces_its_own_connections_alone() {
+    let mut run = Run::new(config(SsrcPolicy::Enforce));
+    let ms = Duration::from_millis;
+    let crowd: Vec<ConnectionId> = (0..4).map(|n| run.connect(5000 + n, ms(n.into()))).collect();
+    let camera = run.receiver.connect(SocketAddr::from(([192, 0, 2, 8], 9000)), ms(4));
+    for n in 5..20 {
+        run.connect(5000 + n, ms(n.into()));
+    }
+    let closed = run.others();
+    let crowded = |connection| Event::Close { connection, reason: Close::Crowded };
+    assert_eq!(closed.len(), 16);
+    assert!(crowd.into_iter().all(|id| closed.contains(&crowded(id))) && !closed.contains(&crowded(camera)));
+}
+
+#[test]
 fn a_holder_that_was_ended_comes_back_with_its_configurations_or_is_closed() {
     let shots = Scene::PLAIN.shoot();
     let packets = film(&Scene::PLAIN, &shots, SSRC, 0);

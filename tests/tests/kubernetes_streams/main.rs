@@ -1,5 +1,7 @@
 //! The product on a cluster: what a person applies plays at the endpoints that its status names.
 
+mod devices;
+
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -34,7 +36,7 @@ fn is_whole(original: &Media, viewer: &Viewer, times: Times) {
 #[test]
 fn what_the_examples_declare_is_ready_and_plays() {
     let cluster = Cluster::up(2).expect("root on Debian can run one");
-    let installed = Installation::of(&cluster).expect("the chart installs");
+    let installed = Installation::with(&cluster, &devices::VALUES).expect("the chart installs");
     installed.wait_ready(STARTED).expect("operator and workers start");
 
     let begun = Instant::now();
@@ -50,6 +52,7 @@ fn what_the_examples_declare_is_ready_and_plays() {
     a_person_asks_why(&cluster);
     wait_all_ready(&cluster, 3, SOON).expect("streams are Ready again");
     nothing_is_written(&cluster, Duration::from_secs(5));
+    devices::play_and_survive_their_worker(&cluster, &installed);
 }
 
 fn push_plays(cluster: &Cluster) {
