@@ -67,10 +67,19 @@ pub fn request(
 
 /// Sends a GET and returns at the end of the answer's head: the socket, and the first bytes of the body.
 pub fn open(to: SocketAddr, path: &str) -> io::Result<(Response, Vec<u8>, TcpStream)> {
+    // A declared path without media is answered only when its play.startTimeout has passed.
+    open_within(LIMIT * 3, to, path)
+}
+
+/// The same with another limit for the answer's head.
+pub fn open_within(
+    limit: Duration,
+    to: SocketAddr,
+    path: &str,
+) -> io::Result<(Response, Vec<u8>, TcpStream)> {
     let mut socket = connect(to)?;
     socket.write_all(format!("GET {path} HTTP/1.1\r\nHost: {to}\r\n\r\n").as_bytes())?;
-    // A declared path without media is answered only when its play.startTimeout has passed.
-    socket.set_read_timeout(Some(LIMIT * 3))?;
+    socket.set_read_timeout(Some(limit))?;
     let (response, rest) = head(&mut socket)?;
     Ok((response, rest, socket))
 }

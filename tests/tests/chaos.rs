@@ -1,0 +1,79 @@
+//! The world against a real server, for some seconds; and that the judge names what is planted. `cargo xtask soak chaos` is the long run.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tests::chaos::{self, Failure, Ground, Invariant, Options, Plant};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// One run after the other: each is load enough.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// Ctrl-C and SIGTERM stop a long run, which can be gone on with.
+fn stop_when_told() {
+    std::thread::spawn(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime").block_on(async {
+            let mut interrupt = signal(SignalKind::interrupt()).expect("signals can be had");
+            let mut terminate = signal(SignalKind::terminate()).expect("signals can be had");
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            STOP.store(true, Ordering::Relaxed);
+        });
+    });
+}
+
+#[test]
+fn the_full_mix_breaks_no_invariant() {
+    let _turn = turn();
+    stop_when_told();
+    let options = Options::from_environment(Ground::Standalone, &STOP);
+    eprintln!("chaos: seed {} from step {} for {:?}", options.seed, options.from, options.length);
+    match chaos::run(&options) {
+        Ok(summary) => eprintln!("chaos: nothing was broken: {summary}"),
+        Err(failure) => panic!("{failure}"),
+    }
+}
+
+fn planted(plant: Plant) -> Box<Failure> {
+    let _turn = turn();
+    let stop = AtomicBool::new(false);
+    let length = Duration::from_secs(90);
+    let options =
+        Options { ground: Ground::Standalone, seed: 1, length, from: 0, plant: Some(plant), stop: &stop };
+    let failure = match chaos::run(&options) {
+        Ok(summary) => panic!("{plant:?} was not seen: {summary}"),
+        Err(failure) => failure,
+    };
+    for words in ["seed 1", "step ", "commit ", "the last steps", "the last events"] {
+        assert!(failure.report.contains(words), "no {words:?} in:\n{failure}");
+    }
+    failure
+}
+
+#[test]
+fn a_planted_leak_is_named() {
+    let failure = planted(Plant::Leak);
+    assert_eq!(failure.violation.of, Invariant::Leak, "{failure}");
+}
+
+#[test]
+fn a_planted_hang_is_named() {
+    let failure = planted(Plant::Hang);
+    // Health says so, or the viewer that waits, whichever is seen first.
+    assert!(matches!(failure.violation.of, Invariant::Hang | Invariant::Stall), "{failure}");
+}
+
+#[test]
+fn a_planted_double_lease_is_named() {
+    let failure = planted(Plant::DoubleLease);
+    assert_eq!(failure.violation.of, Invariant::DoubleLease, "{failure}");
+}
