@@ -140,6 +140,7 @@ struct Run<'scope, 'env> {
     crew: Crew<'scope, 'env>,
     script: Script,
     declared: Declared,
+    plant: Option<Plant>,
     history: VecDeque<String>,
     /// Of each process at the start, by its name.
     descriptors: Vec<(String, usize)>,
@@ -177,7 +178,8 @@ impl<'scope, 'env> Run<'scope, 'env> {
             declared.take(step.act);
         }
         let crew = Crew::new(scope, over);
-        let run = Run { shared, crew, script, declared, history: VecDeque::new(), descriptors };
+        let plant = options.plant;
+        let run = Run { shared, crew, script, declared, plant, history: VecDeque::new(), descriptors };
         for (slot, object) in &run.declared.objects {
             // What is no YAML is refused, as it was when it was declared first.
             let _ = run.declare(*slot, *object);
@@ -294,6 +296,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
                 // Where there is none at the moment, there is none to freeze.
                 let _ = site.freeze(node);
             }),
+            Act::Break(_) if self.plant.is_some() => Err("it would take along what is planted".into()),
             Act::Break(fault) => {
                 faults.begin()?;
                 let begun = self.crew.begin(lasts, move |_| {
