@@ -76,6 +76,8 @@ pub struct Options<'a> {
 pub struct Summary {
     /// Steps that were made.
     pub steps: u64,
+    /// Such as came to nothing.
+    pub idle: u64,
     worst: Worst,
 }
 
@@ -117,7 +119,7 @@ fn stopped_file(ground: Ground) -> PathBuf {
 
 impl fmt::Display for Summary {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{} steps; {}", self.steps, self.worst)
+        write!(out, "{} steps, {} of them came to nothing; {}", self.steps, self.idle, self.worst)
     }
 }
 

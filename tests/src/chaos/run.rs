@@ -13,10 +13,12 @@ use super::judge::{Invariant, Look, Violation};
 use super::protected::{self, Protected, STREAMS};
 use super::script::{Act, Declared, Door, End, NUMBERS, Object, Script, Slot, Step};
 use super::watcher::{Watch, Worst};
-use super::world::{Alone, Faults, Places, Site};
+use super::world::{Alone, Clustered, Faults, Places, Site};
 use super::{Ground, Options, Plant, Summary, stopped_file};
 use crate::clips::h264_aac;
+use crate::cluster::Cluster;
 use crate::eventually::{ensure, within};
+use crate::installation::Installation;
 use crate::load::Protocol;
 use crate::ps_sender::{self, AudioChoice, Clip, VideoChoice};
 use crate::publisher::{self, Times};
@@ -69,7 +71,13 @@ pub fn run(options: &Options<'_>) -> Result<Summary, Box<Failure>> {
             let alone = Alone::start(numbers, options.plant);
             run_on(&alone, options, &|| plant(&alone, options.plant))
         }
-        Ground::Cluster => todo!(),
+        Ground::Cluster => {
+            let cluster = Cluster::up(2).expect("root on Debian can run one");
+            let installation = Installation::of(&cluster).expect("the chart installs");
+            installation.settle(START);
+            let site = Clustered::new(&cluster, &installation, numbers).expect("a namespace can be made");
+            run_on(&site, options, &|| {})
+        }
     }
 }
 
@@ -116,7 +124,8 @@ fn run_on(site: &dyn Site, options: &Options<'_>, plant: &dyn Fn()) -> Result<Su
     std::thread::scope(|scope| {
         let _stops = [StopOnDrop(&over), StopOnDrop(&protected.stop), StopOnDrop(&watch.stop)];
         scope.spawn(|| watch.pulse());
-        scope.spawn(|| watch.run(options.ground, site, &places, &faults, &protected));
+        scope.spawn(|| site.follow(&places, &watch.stop));
+        scope.spawn(|| watch.run(options.ground, site, &faults, &protected));
         let mut run = Run::begin(&shared, scope, &over, options);
         plant();
         run.go(options)
@@ -142,6 +151,8 @@ struct Run<'scope, 'env> {
     declared: Declared,
     plant: Option<Plant>,
     history: VecDeque<String>,
+    /// Steps that came to nothing.
+    idle: u64,
     /// Of each process at the start, by its name.
     descriptors: Vec<(String, usize)>,
 }
@@ -179,7 +190,8 @@ impl<'scope, 'env> Run<'scope, 'env> {
         }
         let crew = Crew::new(scope, over);
         let plant = options.plant;
-        let run = Run { shared, crew, script, declared, plant, history: VecDeque::new(), descriptors };
+        let run =
+            Run { shared, crew, script, declared, plant, history: VecDeque::new(), idle: 0, descriptors };
         for (slot, object) in &run.declared.objects {
             // What is no YAML is refused, as it was when it was declared first.
             let _ = run.declare(*slot, *object);
@@ -211,15 +223,19 @@ impl<'scope, 'env> Run<'scope, 'env> {
             fs::write(&file, text).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
             eprintln!("chaos: stopped after step {steps}; `--resume` goes on from {}", file.display());
             let _ = self.crew.end();
-            return Ok(Summary { steps: steps - options.from, worst: watch.worst() });
+            return Ok(self.summary(steps - options.from));
         }
         match self.rest() {
-            Ok(()) => Ok(Summary { steps: steps - options.from, worst: watch.worst() }),
+            Ok(()) => Ok(self.summary(steps - options.from)),
             Err(violation) => {
                 let report = self.report(options, steps, &violation);
                 Err(Box::new(Failure { violation, report }))
             }
         }
+    }
+
+    fn summary(&self, steps: u64) -> Summary {
+        Summary { steps, idle: self.idle, worst: self.shared.watch.worst() }
     }
 
     fn step(&mut self, nth: u64, step: Step) {
@@ -228,6 +244,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
         if self.history.len() == HISTORY {
             self.history.pop_front();
         }
+        self.idle += u64::from(outcome.is_err());
         let outcome = outcome.map_or_else(|why| format!(" came to nothing: {why}"), |()| String::new());
         self.history.push_back(format!("{nth}: {:?} for {:?}{outcome}", step.act, step.lasts));
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::Ground;
 use super::judge::{Judge, Look, Process, Sight, Violation};
 use super::protected::Protected;
-use super::world::{Faults, Places, Site, lock};
+use super::world::{Faults, Site, lock};
 use crate::census;
 
 /// Between two looks.
@@ -75,19 +75,11 @@ impl Watch {
     }
 
     /// Looks until `stop`, or until something is broken.
-    pub(super) fn run(
-        &self,
-        ground: Ground,
-        site: &dyn Site,
-        places: &Places,
-        faults: &Faults,
-        protected: &Protected,
-    ) {
+    pub(super) fn run(&self, ground: Ground, site: &dyn Site, faults: &Faults, protected: &Protected) {
         let (begun, mut judge) = (Instant::now(), Judge::new(ground));
         let (mut late, mut processes) = (VecDeque::new(), BTreeMap::new());
         while !self.stop.load(Ordering::Relaxed) {
             let look = site.look();
-            places.take(look.of_kind("MediaStream").filter_map(|it| placed(site, it)).collect());
             let died = died(&mut processes, &look.processes, faults);
             late.push_back((Instant::now(), Duration::from_micros(self.late.swap(0, Ordering::Relaxed))));
             while late.front().is_some_and(|(at, _): &(Instant, _)| at.elapsed() > LATE_FOR) {
@@ -121,10 +113,6 @@ impl Watch {
             std::thread::sleep(LOOK_EACH);
         }
     }
-}
-
-fn placed(site: &dyn Site, stream: &serde_json::Value) -> Option<(String, super::world::Place)> {
-    Some((stream["metadata"]["name"].as_str()?.to_owned(), site.place(stream)?))
 }
 
 /// Processes of earlier looks that run no more though nobody has ended them. `known` has those that are there.

@@ -1,20 +1,25 @@
 //! What the script acts on: the places of streams, the faults that were done, and the product on either ground.
 
 mod alone;
+mod cluster;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use super::judge::{Answer, Lease, Look};
 use super::script::{Door, Fault, Loot};
 use crate::http;
+use crate::running::signal_pid;
 pub(super) use alone::Alone;
+pub(super) use cluster::Clustered;
 
 /// Where a stream is published and played.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +39,11 @@ impl Places {
         lock(&self.0).get(name).copied()
     }
 
-    pub(super) fn take(&self, places: BTreeMap<String, Place>) {
-        *lock(&self.0) = places;
+    fn set(&self, name: &str, place: Option<Place>) {
+        match place {
+            Some(place) => lock(&self.0).insert(name.to_owned(), place),
+            None => lock(&self.0).remove(name),
+        };
     }
 }
 
@@ -79,6 +87,11 @@ impl Faults {
         lock(&self.0).doomed.insert(pid);
     }
 
+    /// It has not ended, and is not to any more.
+    pub(super) fn pardon(&self, pid: u32) {
+        lock(&self.0).doomed.remove(&pid);
+    }
+
     pub(super) fn is_doomed(&self, pid: u32) -> bool {
         lock(&self.0).doomed.contains(&pid)
     }
@@ -109,8 +122,8 @@ pub(super) trait Site: Sync {
     /// A public port, or the watchdog's.
     fn door(&self, door: Door, node: u8) -> Option<SocketAddr>;
 
-    /// Where a stream is by its status.
-    fn place(&self, stream: &Value) -> Option<Place>;
+    /// Keeps the places of streams as their statuses say, until `stop`.
+    fn follow(&self, places: &Places, stop: &AtomicBool);
 
     /// Looks at all of it.
     fn look(&self) -> Look;
@@ -128,18 +141,27 @@ pub(super) trait Site: Sync {
     fn last_words(&self) -> (String, Vec<String>);
 }
 
+/// How long a page may take before there is no answer: longer than any bound on it.
+const NO_ANSWER: Duration = Duration::from_secs(6);
+
 /// Asks for a page, and notes how it was answered. Its body, if it is one of status 200.
-fn page(
-    look: &mut Look,
-    name: &str,
-    mortal: bool,
-    ask: impl FnOnce() -> std::io::Result<http::Response>,
-) -> Option<String> {
+fn page(look: &mut Look, name: &str, mortal: bool, to: SocketAddr, path: &str) -> Option<String> {
     let begun = Instant::now();
-    let answer = ask();
+    let answer = http::get_within(NO_ANSWER, to, path);
     let status = answer.as_ref().map(|answer| answer.status).map_err(ToString::to_string);
     look.answers.push(Answer { page: name.to_owned(), mortal, took: begun.elapsed(), status });
     answer.ok().filter(|answer| answer.status == 200).map(|answer| answer.body)
+}
+
+/// Less than a suspicion takes, 750 ms.
+const FROZEN: Duration = Duration::from_millis(400);
+
+/// Stops a process for a moment.
+fn freeze(pid: u32) {
+    signal_pid(pid, Signal::STOP);
+    // The moment itself; nothing is waited for.
+    std::thread::sleep(FROZEN);
+    signal_pid(pid, Signal::CONT);
 }
 
 /// What a worker's page `/ports` has as bound.

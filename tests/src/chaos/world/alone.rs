@@ -3,12 +3,13 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::{Faults, Place, Site, bound, events, page};
+use super::{Faults, Place, Places, Site, bound, events, freeze, page};
 use crate::chaos::judge::{Look, Process};
 use crate::chaos::script::{Door, Fault, Loot};
 use crate::chaos::{Plant, actors};
@@ -17,8 +18,8 @@ use crate::running::signal_pid;
 use crate::standalone::{Standalone, sum_of};
 use crate::{census, http};
 
-/// Less than a suspicion takes, 750 ms.
-const FROZEN: Duration = Duration::from_millis(400);
+/// Between two looks at where streams are.
+const FOLLOW_EACH: Duration = Duration::from_millis(100);
 
 /// The one node.
 const NODE: &str = "local";
@@ -77,21 +78,32 @@ impl Site for Alone {
         }
     }
 
-    fn place(&self, stream: &Value) -> Option<Place> {
-        let port = stream["status"]["ports"]["rtp"].as_u64().and_then(|port| u16::try_from(port).ok());
-        let rtp = port.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-        stream["status"]["assignment"].is_object().then_some(Place {
-            rtmp: self.standalone.rtmp,
-            http: self.standalone.http,
-            rtp,
-        })
+    fn follow(&self, places: &Places, stop: &AtomicBool) {
+        while !stop.load(Ordering::Relaxed) {
+            let streams = self.standalone.page("/streams").unwrap_or_default();
+            for stream in streams["items"].as_array().into_iter().flatten() {
+                let Some(name) = stream["metadata"]["name"].as_str() else { continue };
+                let port = stream["status"]["ports"]["rtp"].as_u64();
+                let port = port.and_then(|port| u16::try_from(port).ok());
+                places.set(
+                    name,
+                    stream["status"]["assignment"].is_object().then_some(Place {
+                        rtmp: self.standalone.rtmp,
+                        http: self.standalone.http,
+                        rtp: port.map(|port| (Ipv4Addr::LOCALHOST, port).into()),
+                    }),
+                );
+            }
+            // How often it is asked for; nothing is waited for.
+            std::thread::sleep(FOLLOW_EACH);
+        }
     }
 
     fn look(&self) -> Look {
         let Standalone { admin, health, .. } = self.standalone;
         let mut look = Look::default();
-        page(&mut look, "health", true, || http::get(health, "/healthz"));
-        let mut list = |path: &str, mortal| page(&mut look, path, mortal, || http::get(admin, path));
+        page(&mut look, "health", true, health, "/healthz");
+        let mut list = |path: &str, mortal| page(&mut look, path, mortal, admin, path);
         let (pools, streams) = (list("/pools", false), list("/streams", false));
         let ports = list("/ports", true);
         list("/sessions", true);
@@ -119,11 +131,7 @@ impl Site for Alone {
 
     fn freeze(&self, _node: u8) -> Result<(), String> {
         let worker = self.worker().ok_or("there is no worker")?;
-        signal_pid(worker, Signal::STOP);
-        let frozen = Instant::now();
-        // The moment itself; nothing is waited for.
-        std::thread::sleep(FROZEN.saturating_sub(frozen.elapsed()));
-        signal_pid(worker, Signal::CONT);
+        freeze(worker);
         Ok(())
     }
 
