@@ -1,11 +1,12 @@
 //! The world against a real server, for some seconds; and that the judge names what is planted. `cargo xtask soak chaos` is the long run.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+mod stopped;
+
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tests::chaos::{self, Failure, Ground, Invariant, Options, Plant};
-use tokio::signal::unix::{SignalKind, signal};
 
 /// One run after the other: each is load enough.
 fn turn() -> MutexGuard<'static, ()> {
@@ -13,29 +14,10 @@ fn turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-static STOP: AtomicBool = AtomicBool::new(false);
-
-/// Ctrl-C and SIGTERM stop a long run, which can be gone on with.
-fn stop_when_told() {
-    std::thread::spawn(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.expect("a runtime").block_on(async {
-            let mut interrupt = signal(SignalKind::interrupt()).expect("signals can be had");
-            let mut terminate = signal(SignalKind::terminate()).expect("signals can be had");
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-            STOP.store(true, Ordering::Relaxed);
-        });
-    });
-}
-
 #[test]
 fn the_full_mix_breaks_no_invariant() {
     let _turn = turn();
-    stop_when_told();
-    let options = Options::from_environment(Ground::Standalone, &STOP);
+    let options = Options::from_environment(Ground::Standalone, stopped::when_told());
     eprintln!("chaos: seed {} from step {} for {:?}", options.seed, options.from, options.length);
     match chaos::run(&options) {
         Ok(summary) => eprintln!("chaos: nothing was broken: {summary}"),
