@@ -3,11 +3,11 @@
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use media::rtp::rfc4571;
 use serde_json::Value;
-use tests::eventually::{ensure, eventually};
+use tests::eventually::{ensure, eventually, throughout};
 use tests::ports::Block;
 use tests::ps_sender::{self, AudioChoice, Options, Transport, VideoChoice};
 use tests::soak::{Random, size};
@@ -284,6 +284,45 @@ impl Sender {
         }
         Sender::Tcp(socket)
     }
+}
+
+/// The worker keeps a descriptor of a lease that is over: its table lacks it, and so do its beats.
+#[test]
+fn a_socket_that_the_worker_forgot_is_set_aside_and_counted() {
+    let ports = Block::take(4);
+    let standalone = Standalone::start_with(&["--test-hooks"], &[("pool.yaml", &pool(&ports.range()))]);
+    standalone.wait_pool("pool", "counted", SOON, |pool| pool["status"]["capacity"] == 4);
+    let answer = tests::http::post(standalone.admin, "/debug/fault", "{\"kind\": \"leak-port\"}");
+    assert_eq!(answer.expect("the admin page answers").status, 202);
+    let rtp = "transport: TCPPassive, ssrc: \"0200000001\"";
+    standalone.write("cam.yaml", &over_rtp("cam", rtp, ""));
+    let leaked = rtp_port(&standalone.wait_ready("live/cam"));
+    standalone.remove("cam.yaml");
+    let limit = Duration::from_secs(60);
+    let set_aside = |pool: &Value| pool["status"]["quarantined"] == 1;
+    sums(&standalone.wait_pool("pool", "the leak set aside", limit, set_aside));
+    let worker = standalone.worker_pid();
+    let held: Vec<_> = census::held_by(worker, ports.range()).into_iter().collect();
+    assert_eq!(held, [census::Held::Listening(leaked)]);
+    let counted = standalone.metric("penstock_operator_incidents_total", &["kind=\"leak_repaired\""]);
+    assert_eq!(counted, Ok(1.0));
+    // It costs nobody anything, and the process that has it takes it along.
+    for name in ["a", "b", "c"] {
+        standalone.write(&format!("{name}.yaml"), &over_rtp(name, rtp, ""));
+        assert_ne!(rtp_port(&standalone.wait_ready(&format!("live/{name}"))), leaked);
+    }
+    // It cannot be closed, and is not asked for all the time.
+    let asked = || standalone.log().lines().filter(|line| line.contains("leak that is to be closed")).count();
+    let (before, begun) = (asked(), Instant::now());
+    throughout("the leak", Duration::from_secs(3), || {
+        let pool = standalone.object("/pools", "pool")?;
+        ensure(set_aside(&pool), || pool["status"].to_string())
+    });
+    let often = (asked() - before) as f64 / begun.elapsed().as_secs_f64();
+    assert!(often <= 2.0, "{often} times a second");
+    tests::running::signal_pid(worker, rustix::process::Signal::KILL);
+    let free = |pool: &Value| pool["status"]["quarantined"] == 0;
+    sums(&standalone.wait_pool("pool", "the number free", limit, free));
 }
 
 #[test]

@@ -545,19 +545,23 @@ impl State {
     /// Sockets of no stream, and sockets that a claim has too many: told to be closed, and given to nobody meanwhile.
     fn note_leaks(&mut self, name: &NodeName, leaks: &BTreeSet<u16>, now: Now) {
         for &port in leaks {
-            self.set_leak_aside(name, port, now);
+            if self.set_leak_aside(name, port, now) == Leak::New {
+                // The next inventory shows that it is closed. What a worker cannot close is looked at with all that is in quarantine.
+                self.ask_again(name);
+            }
             self.dirty.leaks.insert((name.clone(), port, None));
         }
     }
 
-    fn set_leak_aside(&mut self, name: &NodeName, port: u16, now: Now) {
-        let Some(node) = self.nodes.get(name) else { return };
+    fn set_leak_aside(&mut self, name: &NodeName, port: u16, now: Now) -> Leak {
+        let Some(node) = self.nodes.get(name) else { return Leak::Known };
         match node.ledger.held(port) {
-            Some(Held::Quarantined(_) | Held::Leased { .. }) => {}
+            Some(Held::Quarantined(_) | Held::Leased { .. }) => Leak::Known,
             Some(Held::Cooling { .. }) | None => {
                 self.counters.leaks_repaired += 1;
                 let owner = "a socket of our worker for no stream".to_owned();
                 self.quarantine(name, port, QuarantineCause::Leak, owner, None, now);
+                Leak::New
             }
         }
     }
@@ -681,4 +685,11 @@ fn ports_of(open: &BTreeSet<u16>) -> Option<Ports> {
     let rtp = *open.first()?;
     let rtcp = rtp.checked_add(1).filter(|odd| rtp % 2 == 0 && open.contains(odd));
     Some(Ports { rtp, rtcp })
+}
+
+/// Whether a leak was set aside before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leak {
+    New,
+    Known,
 }
