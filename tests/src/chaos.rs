@@ -78,6 +78,8 @@ pub struct Summary {
     pub steps: u64,
     /// Such as came to nothing.
     pub idle: u64,
+    /// Faults that were done and put right.
+    pub faults: u64,
     worst: Worst,
 }
 
@@ -119,7 +121,8 @@ fn stopped_file(ground: Ground) -> PathBuf {
 
 impl fmt::Display for Summary {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{} steps, {} of them came to nothing; {}", self.steps, self.idle, self.worst)
+        let Summary { steps, idle, faults, worst } = self;
+        write!(out, "{steps} steps, {idle} of them came to nothing, {faults} faults; {worst}")
     }
 }
 

@@ -235,7 +235,8 @@ impl<'scope, 'env> Run<'scope, 'env> {
     }
 
     fn summary(&self, steps: u64) -> Summary {
-        Summary { steps, idle: self.idle, worst: self.shared.watch.worst() }
+        let (faults, worst) = (self.shared.faults.count(), self.shared.watch.worst());
+        Summary { steps, idle: self.idle, faults, worst }
     }
 
     fn step(&mut self, nth: u64, step: Step) {

@@ -55,6 +55,7 @@ pub(super) struct Faults(Mutex<Known>);
 struct Known {
     last: Option<Instant>,
     under_way: bool,
+    count: u64,
     doomed: BTreeSet<u32>,
 }
 
@@ -66,6 +67,7 @@ impl Faults {
             return Err("the last fault is not yet over".into());
         }
         (known.last, known.under_way) = (Some(Instant::now()), true);
+        known.count += 1;
         Ok(())
     }
 
@@ -80,6 +82,11 @@ impl Faults {
         if !known.under_way {
             known.last = None;
         }
+    }
+
+    /// How many there were.
+    pub(super) fn count(&self) -> u64 {
+        lock(&self.0).count
     }
 
     /// Notes a process that is to end.
