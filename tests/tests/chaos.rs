@@ -35,6 +35,7 @@ fn planted(plant: Plant) -> Box<Failure> {
         Ok(summary) => panic!("{plant:?} was not seen: {summary}"),
         Err(failure) => failure,
     };
+    eprintln!("{failure}");
     for words in ["seed 1", "step ", "commit ", "the last steps", "the last events"] {
         assert!(failure.report.contains(words), "no {words:?} in:\n{failure}");
     }

@@ -555,15 +555,19 @@ impl State {
 
     fn set_leak_aside(&mut self, name: &NodeName, port: u16, now: Now) -> Leak {
         let Some(node) = self.nodes.get(name) else { return Leak::Known };
-        match node.ledger.held(port) {
-            Some(Held::Quarantined(_) | Held::Leased { .. }) => Leak::Known,
-            Some(Held::Cooling { .. }) | None => {
-                self.counters.leaks_repaired += 1;
-                let owner = "a socket of our worker for no stream".to_owned();
-                self.quarantine(name, port, QuarantineCause::Leak, owner, None, now);
-                Leak::New
-            }
-        }
+        let lost_by = match node.ledger.held(port) {
+            Some(Held::Leased { .. }) => return Leak::Known,
+            Some(Held::Quarantined(quarantine)) => match quarantine.cause {
+                QuarantineCause::Leak => return Leak::Known,
+                // A bind that met it took it for somebody else's, whom no scan shows: it would be tried again and again.
+                QuarantineCause::Foreign(_) => quarantine.lost_by.clone(),
+            },
+            Some(Held::Cooling { .. }) | None => None,
+        };
+        self.counters.leaks_repaired += 1;
+        let owner = "a socket of our worker for no stream".to_owned();
+        self.quarantine(name, port, QuarantineCause::Leak, owner, lost_by, now);
+        Leak::New
     }
 
     /// Leaked sockets that are closed by now.
