@@ -126,9 +126,7 @@ fn run_on(site: &dyn Site, options: &Options<'_>, plant: &dyn Fn()) -> Result<Su
         scope.spawn(|| watch.pulse());
         scope.spawn(|| site.follow(&places, &watch.stop));
         scope.spawn(|| watch.run(options.ground, site, &faults, &protected));
-        let mut run = Run::begin(&shared, scope, &over, options);
-        plant();
-        run.go(options)
+        Run::begin(&shared, scope, &over, options, plant).go(options)
     })
 }
 
@@ -164,6 +162,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
         scope: &'scope Scope<'scope, 'env>,
         over: &'scope AtomicBool,
         options: &Options<'_>,
+        plant: &dyn Fn(),
     ) -> Self {
         let write = |name: &str, text: &str| {
             let written = shared.site.write(name, text);
@@ -184,6 +183,8 @@ impl<'scope, 'env> Run<'scope, 'env> {
         // They began when the others were not there.
         shared.protected.take();
         shared.watch.armed.store(true, Ordering::Relaxed);
+        // While no other stream is given a number.
+        plant();
         let (mut script, mut declared) = (Script::new(options.seed, options.ground), Declared::first());
         for step in script.by_ref().take(options.from as usize) {
             declared.take(step.act);
