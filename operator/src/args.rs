@@ -81,7 +81,7 @@ pub(crate) struct Standalone {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) shards: Option<u16>,
 
-    /// Serve POST /debug/fault, which breaks shards and sessions on purpose
+    /// Serve POST /debug/fault, which breaks shards, sessions and leases on purpose
     #[arg(long)]
     pub(crate) test_hooks: bool,
 

@@ -78,23 +78,40 @@ pub enum Held {
 
 /// The sockets whose local port is in `range`, of the network namespace that this thread is in.
 pub fn held(range: RangeInclusive<u16>) -> BTreeSet<Held> {
-    let mut held = BTreeSet::new();
+    sockets("thread-self", range).into_iter().map(|(held, _)| held).collect()
+}
+
+/// Those that a process has open, in the network namespace that it is in.
+pub fn held_by(pid: u32, range: RangeInclusive<u16>) -> BTreeSet<Held> {
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let open: BTreeSet<u64> = descriptors
+        .filter_map(|descriptor| fs::read_link(descriptor.path()).ok())
+        .filter_map(|to| to.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok())
+        .collect();
+    let sockets = sockets(&pid.to_string(), range).into_iter();
+    sockets.filter(|(_, inode)| open.contains(inode)).map(|(held, _)| held).collect()
+}
+
+/// Each with its inode, by which `/proc/*/fd` names it.
+fn sockets(of: &str, range: RangeInclusive<u16>) -> Vec<(Held, u64)> {
+    let mut sockets = Vec::new();
     for (file, tcp) in [("tcp", true), ("tcp6", true), ("udp", false), ("udp6", false)] {
-        for row in rows(file).into_iter().filter(|row| range.contains(&row.port)) {
-            match (tcp, &*row.state) {
-                (true, "0A") => held.insert(Held::Listening(row.port)),
-                (true, "06") => false,
-                (true, _) => held.insert(Held::Connected(row.port)),
-                (false, _) => held.insert(Held::Udp(row.port)),
+        for row in rows(of, file).into_iter().filter(|row| range.contains(&row.port)) {
+            let held = match (tcp, &*row.state) {
+                (true, "0A") => Held::Listening(row.port),
+                (true, "06") => continue,
+                (true, _) => Held::Connected(row.port),
+                (false, _) => Held::Udp(row.port),
             };
+            sockets.push((held, row.inode));
         }
     }
-    held
+    sockets
 }
 
 /// Bytes of memory that datagrams take which the sockets of a local port have not read yet.
 pub fn unread_udp(port: u16) -> u64 {
-    let rows = ["udp", "udp6"].into_iter().flat_map(rows);
+    let rows = ["udp", "udp6"].into_iter().flat_map(|file| rows("thread-self", file));
     rows.filter(|row| row.port == port).map(|row| row.unread).sum()
 }
 
@@ -106,11 +123,12 @@ struct Row {
     state: String,
     /// Bytes received that nobody has read.
     unread: u64,
+    inode: u64,
 }
 
-/// A table of the network namespace that this thread is in.
-fn rows(file: &str) -> Vec<Row> {
-    let text = fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap_or_default();
+/// A table of the network namespace that a process, or `thread-self`, is in.
+fn rows(of: &str, file: &str) -> Vec<Row> {
+    let text = fs::read_to_string(format!("/proc/{of}/net/{file}")).unwrap_or_default();
     let row = |line: &str| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let (_, port) = fields.get(1)?.rsplit_once(':')?;
@@ -119,6 +137,7 @@ fn rows(file: &str) -> Vec<Row> {
             port: u16::from_str_radix(port, 16).ok()?,
             state: (*fields.get(3)?).to_owned(),
             unread: u64::from_str_radix(unread, 16).ok()?,
+            inode: fields.get(9)?.parse().ok()?,
         })
     };
     text.lines().skip(1).filter_map(row).collect()
@@ -126,7 +145,7 @@ fn rows(file: &str) -> Vec<Row> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Held, cpu, descriptors, held, rss_bytes, runs, unread_udp};
+    use super::{Held, cpu, descriptors, held, held_by, rss_bytes, runs, unread_udp};
     use crate::ports::Block;
     use std::io::{BufRead as _, BufReader, Write as _};
     use std::net::{TcpListener, UdpSocket};
@@ -140,6 +159,8 @@ mod tests {
         let _udp = UdpSocket::bind(("127.0.0.1", block.last())).unwrap();
         let seen: Vec<Held> = held(block.range()).into_iter().collect();
         assert_eq!(seen, [Held::Listening(block.first()), Held::Udp(block.last())]);
+        assert_eq!(held_by(std::process::id(), block.range()).into_iter().collect::<Vec<_>>(), seen);
+        assert!(held_by(1, block.range()).is_empty(), "the first process has none of ours");
         assert!(rss_bytes(std::process::id()) > 1 << 20);
         assert!(cpu(std::process::id()).as_nanos() > 0);
         assert!(runs(std::process::id()));

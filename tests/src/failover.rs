@@ -308,8 +308,13 @@ const LINE: &str = r#"-o=jsonpath={.metadata.name} {.status.epoch} {.status.assi
 
 impl Watch {
     pub(crate) fn start(cluster: &Cluster) -> Result<Watch, String> {
+        Watch::of(cluster, "default", LINE)
+    }
+
+    /// Of the streams of a namespace, a line as kubectl's `-o` has it for each change.
+    pub(crate) fn of(cluster: &Cluster, namespace: &str, line: &str) -> Result<Watch, String> {
         let mut kubectl = cluster.kubectl();
-        kubectl.args(["get", "mst", "--watch", LINE]);
+        kubectl.args(["get", "mst", "--namespace", namespace, "--watch", line]);
         let mut kubectl = kubectl.stdout(Stdio::piped()).spawn().map_err(|e| format!("kubectl: {e}"))?;
         let output = kubectl.stdout.take().ok_or("kubectl has no output")?;
         // More than a watch of the streams of these tests ever says at once.

@@ -25,6 +25,11 @@ pub fn get(to: SocketAddr, path: &str) -> io::Result<Response> {
     request(to, "GET", path, &[], "")
 }
 
+/// The same, where a connection, a read or a write may take so long.
+pub fn get_within(limit: Duration, to: SocketAddr, path: &str) -> io::Result<Response> {
+    request_within(limit, to, "GET", path, &[], "")
+}
+
 /// POSTs a body of JSON.
 pub fn post(to: SocketAddr, path: &str, body: &str) -> io::Result<Response> {
     request(to, "POST", path, &["Content-Type: application/json"], body)
@@ -38,7 +43,18 @@ pub fn request(
     headers: &[&str],
     body: &str,
 ) -> io::Result<Response> {
-    let mut socket = connect(to)?;
+    request_within(LIMIT, to, method, path, headers, body)
+}
+
+fn request_within(
+    limit: Duration,
+    to: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[&str],
+    body: &str,
+) -> io::Result<Response> {
+    let mut socket = connect(limit, to)?;
     let mut lines = format!("{method} {path} HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\n");
     for header in headers {
         lines.push_str(header);
@@ -67,10 +83,19 @@ pub fn request(
 
 /// Sends a GET and returns at the end of the answer's head: the socket, and the first bytes of the body.
 pub fn open(to: SocketAddr, path: &str) -> io::Result<(Response, Vec<u8>, TcpStream)> {
-    let mut socket = connect(to)?;
-    socket.write_all(format!("GET {path} HTTP/1.1\r\nHost: {to}\r\n\r\n").as_bytes())?;
     // A declared path without media is answered only when its play.startTimeout has passed.
-    socket.set_read_timeout(Some(LIMIT * 3))?;
+    open_within(LIMIT * 3, to, path)
+}
+
+/// The same with another limit for the answer's head.
+pub fn open_within(
+    limit: Duration,
+    to: SocketAddr,
+    path: &str,
+) -> io::Result<(Response, Vec<u8>, TcpStream)> {
+    let mut socket = connect(LIMIT.min(limit), to)?;
+    socket.write_all(format!("GET {path} HTTP/1.1\r\nHost: {to}\r\n\r\n").as_bytes())?;
+    socket.set_read_timeout(Some(limit))?;
     let (response, rest) = head(&mut socket)?;
     Ok((response, rest, socket))
 }
@@ -83,10 +108,10 @@ pub fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     })
 }
 
-fn connect(to: SocketAddr) -> io::Result<TcpStream> {
-    let socket = TcpStream::connect_timeout(&to, LIMIT)?;
-    socket.set_read_timeout(Some(LIMIT))?;
-    socket.set_write_timeout(Some(LIMIT))?;
+fn connect(limit: Duration, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = TcpStream::connect_timeout(&to, limit)?;
+    socket.set_read_timeout(Some(limit))?;
+    socket.set_write_timeout(Some(limit))?;
     Ok(socket)
 }
 

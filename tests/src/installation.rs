@@ -171,7 +171,7 @@ impl<'a> Installation<'a> {
     pub fn pods(&self, component: &str) -> Result<Vec<Pod>, String> {
         let label = format!("app.kubernetes.io/component={component}");
         let list = self.object(&["get", "pods", "-l", &label])?;
-        Ok(list["items"].as_array().into_iter().flatten().map(pod).collect())
+        Ok(list["items"].as_array().into_iter().flatten().map(Pod::of).collect())
     }
 
     /// Waits until each replica of the operator has a session with a worker on each node.
@@ -228,15 +228,18 @@ impl<'a> Installation<'a> {
     }
 }
 
-fn pod(object: &Value) -> Pod {
-    let text = |at: &str| object.pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let containers = object["status"]["containerStatuses"].as_array().cloned().unwrap_or_default();
-    Pod {
-        name: text("/metadata/name"),
-        uid: text("/metadata/uid"),
-        node: text("/spec/nodeName"),
-        address: text("/status/podIP"),
-        ready: !containers.is_empty() && containers.iter().all(|container| container["ready"] == true),
-        restarts: containers.iter().filter_map(|container| container["restartCount"].as_u64()).sum(),
+impl Pod {
+    /// The pod of an object of the API.
+    pub fn of(object: &Value) -> Pod {
+        let text = |at: &str| object.pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let containers = object["status"]["containerStatuses"].as_array().cloned().unwrap_or_default();
+        Pod {
+            name: text("/metadata/name"),
+            uid: text("/metadata/uid"),
+            node: text("/spec/nodeName"),
+            address: text("/status/podIP"),
+            ready: !containers.is_empty() && containers.iter().all(|container| container["ready"] == true),
+            restarts: containers.iter().filter_map(|container| container["restartCount"].as_u64()).sum(),
+        }
     }
 }

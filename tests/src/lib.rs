@@ -3,12 +3,14 @@
 pub mod away;
 pub mod cache;
 pub mod census;
+pub mod chaos;
 pub mod clips;
 pub mod cluster;
 pub mod encoders;
 pub mod eventually;
 pub mod failover;
 pub mod flv;
+pub mod hostile;
 pub mod http;
 pub mod image;
 pub mod installation;

@@ -85,19 +85,25 @@ pub fn publish_some(to: SocketAddr, path: &str, media: Duration) -> Connection {
 
 /// Sends the synthetic stream at its own speed until it is stopped, or the server ends it.
 pub fn stream(mut connection: Connection, stopped: &AtomicBool) -> io::Result<()> {
+    feed(&mut connection, || stopped.load(Ordering::Relaxed))?;
+    connection.stop()
+}
+
+/// The same, and leaves the end to the caller.
+pub fn feed(connection: &mut Connection, over: impl Fn() -> bool) -> io::Result<()> {
     let mut stream = Synthetic::default();
     let begun = Instant::now();
     for config in configs() {
         connection.send(&config, 0)?;
     }
-    while !stopped.load(Ordering::Relaxed) {
+    while !over() {
         // A source of load keeps its own clock; nothing is waited for here.
         std::thread::sleep(stream.due().saturating_sub(begun.elapsed()));
         let frame = stream.next_frame();
         connection.send(&frame, frame.dts_ms as u32)?;
         connection.poll()?;
     }
-    connection.stop()
+    Ok(())
 }
 
 /// Viewers, all on one thread, until they are dropped.

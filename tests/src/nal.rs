@@ -7,7 +7,7 @@ use std::fs;
 use std::hash::{DefaultHasher, Hasher};
 use std::path::Path;
 
-use media::frame::Codec;
+use media::frame::{Codec, Frame, Kind, Track};
 
 use crate::flv::{self, Audio, TagKind, Video, VideoCodec};
 use crate::ps_sender;
@@ -135,6 +135,26 @@ impl Media {
                     self.audio.push(Unit { dts_ms, cts_ms: 0, hash: hash([bytes]), key: false });
                 }
             },
+        }
+        Ok(())
+    }
+
+    /// Takes one more frame in that came over RTMP.
+    pub fn add_frame(&mut self, frame: &Frame) -> Result<(), String> {
+        let Frame { codec, kind, dts_ms, cts_ms, ref payload } = *frame;
+        match (codec.track(), kind) {
+            (Track::Data, _) => {}
+            (Track::Video | Track::Audio, Kind::Config) => self.configs += 1,
+            (Track::Video, _) => {
+                let coded = if codec == Codec::H265 { VideoCodec::Hvc1 } else { VideoCodec::H264 };
+                let (hash, key) = picture(coded, payload)?;
+                self.video_codec = Some(coded);
+                self.video.push(Unit { dts_ms, cts_ms, hash, key });
+            }
+            (Track::Audio, _) => {
+                let hash = hash([&payload[..]]);
+                self.audio.push(Unit { dts_ms, cts_ms: 0, hash, key: false });
+            }
         }
         Ok(())
     }

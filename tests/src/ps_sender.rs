@@ -235,25 +235,35 @@ pub fn main(words: &[&str]) -> Result<(), String> {
 /// Sends a clip to its end; an error is the network's.
 pub fn send(options: &Options, clip: &Clip) -> Result<Sent, String> {
     let mut link = Link::open(options)?;
-    let sent = send_over(&mut link, options, clip)?;
+    let sent = send_over(&mut link, options, clip, || true)?;
     link.close();
     Ok(sent)
+}
+
+/// Sends for as long as `goes` says so, and is gone without a word.
+pub fn send_while(options: &Options, clip: &Clip, goes: impl Fn() -> bool) -> Result<Sent, String> {
+    send_over(&mut Link::open(options)?, options, clip, goes)
 }
 
 /// The same on a connection that the receiver has opened.
 pub fn send_on(connection: TcpStream, options: &Options, clip: &Clip) -> Result<Sent, String> {
     let mut link = Link::on(connection, options)?;
-    let sent = send_over(&mut link, options, clip)?;
+    let sent = send_over(&mut link, options, clip, || true)?;
     link.close();
     Ok(sent)
 }
 
 /// The same, and falls silent: whoever has the connection too keeps it open.
 pub fn send_some(connection: TcpStream, options: &Options, clip: &Clip) -> Result<Sent, String> {
-    send_over(&mut Link::on(connection, options)?, options, clip)
+    send_over(&mut Link::on(connection, options)?, options, clip, || true)
 }
 
-fn send_over(link: &mut Link, options: &Options, clip: &Clip) -> Result<Sent, String> {
+fn send_over(
+    link: &mut Link,
+    options: &Options,
+    clip: &Clip,
+    goes: impl Fn() -> bool,
+) -> Result<Sent, String> {
     let mut mux = Mux::new(options, clip);
     let first = clip.units.first().map_or(0, |unit| unit.dts);
     let end = options.seconds.map(|seconds| (seconds * 90_000.0) as i64);
@@ -265,7 +275,7 @@ fn send_over(link: &mut Link, options: &Options, clip: &Clip) -> Result<Sent, St
         let base = i64::from(round) * clip.length;
         for unit in &clip.units {
             let due = base + unit.dts - first;
-            if end.is_some_and(|end| due >= end) {
+            if end.is_some_and(|end| due >= end) || !goes() {
                 break 'rounds;
             }
             pace(begun, due, options.rate);

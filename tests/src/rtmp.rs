@@ -129,6 +129,16 @@ impl Connection {
         self.flush()
     }
 
+    /// Vanishes with a reset, as a program does that was killed with bytes unread.
+    pub fn reset(self) -> io::Result<()> {
+        socket2::SockRef::from(&self.socket).set_linger(Some(Duration::ZERO))
+    }
+
+    /// The socket, for who has no more to do with the protocol.
+    pub fn into_socket(self) -> TcpStream {
+        self.socket
+    }
+
     /// Takes in what has come, without waiting.
     pub fn poll(&mut self) -> io::Result<()> {
         self.socket.set_nonblocking(true)?;

@@ -3,6 +3,7 @@
 use std::env;
 use std::fmt::Debug;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The number in a variable of the environment, or `default`: small for `cargo xtask test`, whole for `cargo xtask soak`.
 ///
@@ -19,6 +20,15 @@ pub fn size<T: FromStr<Err: Debug>>(name: &str, default: T) -> T {
 /// Whether times and memory are judged, which takes the release binary on an idle machine.
 pub fn bounds() -> bool {
     env::var_os("PENSTOCK_BOUNDS").is_some()
+}
+
+/// Tells threads of a scope to stop when the one who drops it leaves, however it does.
+pub struct StopOnDrop<'a>(pub &'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// A plain generator, so that a run can be repeated by its seed: a linear congruential one with Knuth's constants.

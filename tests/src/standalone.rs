@@ -74,7 +74,12 @@ impl Standalone {
 
     /// Starts it so that publishers and players in other network namespaces reach it.
     pub fn start_everywhere(files: &[(&str, &str)]) -> Standalone {
-        Standalone::start_on(Listens::Everywhere, &[], files)
+        Standalone::start_everywhere_with(&[], files)
+    }
+
+    /// The same with further arguments.
+    pub fn start_everywhere_with(arguments: &[&str], files: &[(&str, &str)]) -> Standalone {
+        Standalone::start_on(Listens::Everywhere, arguments, files)
     }
 
     fn start_on(listens: Listens, arguments: &[&str], files: &[(&str, &str)]) -> Standalone {
@@ -253,16 +258,7 @@ impl Standalone {
     /// One number of the metrics: the sum of the series of `name` whose labels hold all of `labels`.
     pub fn metric(&self, name: &str, labels: &[&str]) -> Result<f64, String> {
         let page = http::get(self.admin, "/metrics").map_err(|e| format!("GET /metrics: {e}"))?;
-        let mut sum = None;
-        for line in page.body.lines().filter(|line| !line.starts_with('#')) {
-            let Some((series, value)) = line.rsplit_once(' ') else { continue };
-            let (series_name, series_labels) = series.split_once('{').unwrap_or((series, ""));
-            if series_name == name && labels.iter().all(|label| series_labels.contains(label)) {
-                let value: f64 = value.parse().map_err(|e| format!("{line}: {e}"))?;
-                sum = Some(sum.unwrap_or(0.0) + value);
-            }
-        }
-        sum.ok_or_else(|| format!("no series {name} with {labels:?}"))
+        sum_of(&page.body, name, labels)?.ok_or_else(|| format!("no series {name} with {labels:?}"))
     }
 
     /// The open descriptors of the worker while nobody comes or goes: its canaries' kept sessions are there, and no visit.
@@ -295,6 +291,20 @@ impl Standalone {
     pub fn flv_url(&self, path: &str) -> String {
         format!("http://{}/{path}.flv", self.http)
     }
+}
+
+/// The sum of the series of `name` on a page of metrics whose labels hold all of `labels`, if there are any.
+pub fn sum_of(page: &str, name: &str, labels: &[&str]) -> Result<Option<f64>, String> {
+    let mut sum = None;
+    for line in page.lines().filter(|line| !line.starts_with('#')) {
+        let Some((series, value)) = line.rsplit_once(' ') else { continue };
+        let (series_name, series_labels) = series.split_once('{').unwrap_or((series, ""));
+        if series_name == name && labels.iter().all(|label| series_labels.contains(label)) {
+            let value: f64 = value.parse().map_err(|e| format!("{line}: {e}"))?;
+            sum = Some(sum.unwrap_or(0.0) + value);
+        }
+    }
+    Ok(sum)
 }
 
 /// The status of a condition of an object ("True", "False", "Unknown"), or "" where it has none.

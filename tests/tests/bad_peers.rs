@@ -10,6 +10,7 @@ use media::frame::{Codec, Frame, Kind};
 use tests::clips;
 use tests::eventually::{ensure, eventually};
 use tests::flv::TagKind;
+use tests::hostile::{VALUES, nested, shaken};
 use tests::load::{Source, publish_some};
 use tests::player::Viewer;
 use tests::ports::Block;
@@ -302,14 +303,9 @@ fn garbage_and_values_nested_without_end_cost_the_server_nothing() {
     }
     // 200 000 kill three of five peers by their stack; 4000 fit what a command may have.
     for depth in [4000, 200_000] {
-        for nested in [&[3, 0, 1, b'a'][..], &[10, 0, 0, 0, 1]] {
-            let mut body = vec![2, 0, 7];
-            body.extend_from_slice(b"connect");
-            body.push(0);
-            body.extend_from_slice(&1.0_f64.to_be_bytes());
-            body.extend(nested.repeat(depth));
-            let mut socket = shaken(standalone.rtmp);
-            let _ = socket.write_all(&chunked(&body));
+        for value in &VALUES[..2] {
+            let mut socket = shaken(standalone.rtmp, SOON).expect("the listener shakes hands");
+            let _ = socket.write_all(&nested(value, depth));
             wait_closed(&socket, SOON * 2);
         }
     }
@@ -318,31 +314,4 @@ fn garbage_and_values_nested_without_end_cost_the_server_nothing() {
     assert_eq!(gapless(&viewer.media()), Ok(()));
     assert_eq!(standalone.worker_pid(), worker, "it was restarted:\n{}", standalone.log());
     assert_eq!(standalone.metric("penstock_session_panics_total", &[]), Ok(0.0));
-}
-
-/// A connection behind the handshake (RTMP 1.0 §5.2).
-fn shaken(to: SocketAddr) -> TcpStream {
-    let mut socket = TcpStream::connect(to).expect("the listener accepts");
-    let mut hello = vec![0; 1537];
-    hello[0] = 3;
-    socket.write_all(&hello).expect("C0 and C1 fit");
-    socket.set_read_timeout(Some(SOON)).expect("a timeout");
-    let mut answer = vec![0; 1 + 2 * 1536];
-    socket.read_exact(&mut answer).expect("S0, S1 and S2 come");
-    socket.write_all(&answer[1..1537]).expect("C2 fits");
-    socket
-}
-
-/// A command as a message of chunk stream 3, in chunks of 128 bytes (RTMP 1.0 §5.3.1).
-fn chunked(body: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![3, 0, 0, 0];
-    bytes.extend_from_slice(&(body.len() as u32).to_be_bytes()[1..]);
-    bytes.extend_from_slice(&[20, 0, 0, 0, 0]);
-    for (nth, chunk) in body.chunks(128).enumerate() {
-        if nth > 0 {
-            bytes.push(0xc3);
-        }
-        bytes.extend_from_slice(chunk);
-    }
-    bytes
 }

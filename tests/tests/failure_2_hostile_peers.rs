@@ -12,11 +12,12 @@ use std::time::{Duration, Instant};
 use media::rtmp::{ClientEvent, Role};
 use tests::away::Away;
 use tests::eventually::{ensure, eventually};
+use tests::hostile::hello;
 use tests::http;
 use tests::load::{self, Source};
 use tests::player::Viewer;
 use tests::rtmp::Connection;
-use tests::soak::{bounds, size};
+use tests::soak::{StopOnDrop, bounds, size};
 use tests::standalone::{SOON, Standalone, pushed};
 use tests::synthetic::gapless;
 
@@ -112,14 +113,6 @@ fn each_path_is_free_by_its_deadline_and_pages_answer_whatever_peers_do() {
     measured.tell_and_judge();
 }
 
-struct StopOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 /// Asks for one page after the other.
 fn ask_for_pages(standalone: &Standalone, measured: &Measured, stop: &AtomicBool) {
     let Standalone { health, admin, .. } = *standalone;
@@ -145,8 +138,7 @@ fn ask_for_pages(standalone: &Standalone, measured: &Measured, stop: &AtomicBool
 
 /// Connects and says a part of what is to be said, and waits until it is hung up on.
 fn stop_halfway(standalone: &Standalone, measured: &Measured, stop: &AtomicBool) {
-    let mut hello = vec![0; 1537];
-    hello[0] = 3;
+    let hello = hello();
     let parts: [(SocketAddr, &[u8]); 7] = [
         (standalone.rtmp, &[]),
         (standalone.rtmp, &hello[..1]),

@@ -3,11 +3,11 @@
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use media::rtp::rfc4571;
 use serde_json::Value;
-use tests::eventually::{ensure, eventually};
+use tests::eventually::{ensure, eventually, throughout};
 use tests::ports::Block;
 use tests::ps_sender::{self, AudioChoice, Options, Transport, VideoChoice};
 use tests::soak::{Random, size};
@@ -283,6 +283,51 @@ impl Sender {
             socket.write_all(&rfc4571::frame(&packet)).expect("a Ready stream reads");
         }
         Sender::Tcp(socket)
+    }
+}
+
+/// The worker keeps a descriptor of a lease that is over: its table lacks it, and so do its beats.
+#[test]
+fn a_socket_that_the_worker_forgot_is_set_aside_and_counted() {
+    let ports = Block::take(4);
+    let standalone = Standalone::start_with(&["--test-hooks"], &[("pool.yaml", &pool(&ports.range()))]);
+    standalone.wait_pool("pool", "counted", SOON, |pool| pool["status"]["capacity"] == 4);
+    let answer = tests::http::post(standalone.admin, "/debug/fault", "{\"kind\": \"leak-port\"}");
+    assert_eq!(answer.expect("the admin page answers").status, 202);
+    let rtp = "transport: TCPPassive, ssrc: \"0200000001\"";
+    standalone.write("cam.yaml", &over_rtp("cam", rtp, ""));
+    let leaked = rtp_port(&standalone.wait_ready("live/cam"));
+    standalone.remove("cam.yaml");
+    // One of four meets the leak before anybody knows of it.
+    for name in ["a", "b", "c", "d"] {
+        standalone.write(&format!("{name}.yaml"), &over_rtp(name, rtp, ""));
+    }
+    let limit = Duration::from_secs(60);
+    eventually("the leak counted", limit, || {
+        let counted = standalone.metric("penstock_operator_incidents_total", &["kind=\"leak_repaired\""])?;
+        ensure(counted == 1.0, || format!("{counted}"))
+    });
+    let worker = standalone.worker_pid();
+    let sockets = census::held_by(worker, ports.range());
+    assert!(sockets.len() == 4 && sockets.contains(&census::Held::Listening(leaked)), "{sockets:?}");
+    // It is set aside, and nobody tries it or asks for it to be closed all the time.
+    let asked = || standalone.log().lines().filter(|line| line.contains("leak that is to be closed")).count();
+    let tried = || standalone.metric("penstock_bind_failures_total", &[]).unwrap_or(0.0);
+    let (before, begun) = ((asked(), tried()), Instant::now());
+    throughout("the leak", Duration::from_secs(5), || {
+        let pool = standalone.object("/pools", "pool")?;
+        sums(&pool);
+        let leased = (&pool["status"]["quarantined"], &pool["status"]["leased"]);
+        ensure(leased == (&1.into(), &3.into()), || pool["status"].to_string())
+    });
+    let often = (asked() - before.0) as f64 / begun.elapsed().as_secs_f64();
+    assert!(often <= 2.0, "{often} times a second");
+    assert_eq!(tried(), before.1);
+    // The process that has it takes it along.
+    tests::running::signal_pid(worker, rustix::process::Signal::KILL);
+    for name in ["a", "b", "c", "d"] {
+        standalone
+            .wait_stream(&format!("live/{name}"), "Ready", limit, |it| condition(it, "Ready") == "True");
     }
 }
 

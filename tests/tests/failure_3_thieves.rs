@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tests::ports::Block;
-use tests::soak::{Random, bounds, size};
+use tests::soak::{Random, StopOnDrop, bounds, size};
 use tests::standalone::{SOON, Standalone, condition, over_rtp, pool};
 
 /// Numbers of the pool.
@@ -104,14 +104,6 @@ fn thieves_keep_no_stream_from_being_ready_and_no_good_number_from_use() {
 /// Thefts that a bind met.
 fn met(world: &World) -> f64 {
     world.standalone.metric("penstock_bind_failures_total", &[]).expect("it is exported")
-}
-
-struct StopOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// Takes numbers and frees them, each after up to 6 s.

@@ -23,7 +23,7 @@ use crate::control::Status;
 use crate::convert::canonical;
 use crate::counters::Counters;
 use crate::limits::{ADMIN_CONNECTIONS_MAX, BUDGET_OWNERS_TOLD_MAX, SNAPSHOT_DEADLINE};
-use crate::listeners::BoundPorts;
+use crate::listeners::{BoundPorts, Flaw};
 use crate::metrics;
 use crate::pages;
 use crate::pulse::Pulse;
@@ -370,6 +370,9 @@ enum BreakageKind {
     /// The canary begins no round, and does again.
     Still,
     Unstill,
+    /// The next lease of ports has a flaw.
+    LeakPort,
+    SharePort,
 }
 
 async fn fault(State(admin): State<Admin>, body: Bytes) -> Response {
@@ -390,6 +393,14 @@ async fn fault(State(admin): State<Admin>, body: Bytes) -> Response {
         }
         (kind @ (BreakageKind::Still | BreakageKind::Unstill), _) => {
             admin.still.send_replace(kind == BreakageKind::Still);
+            return StatusCode::ACCEPTED.into_response();
+        }
+        (BreakageKind::LeakPort, _) => {
+            admin.ports.spoil_next(Flaw::Leaks);
+            return StatusCode::ACCEPTED.into_response();
+        }
+        (BreakageKind::SharePort, _) => {
+            admin.ports.spoil_next(Flaw::Shares);
             return StatusCode::ACCEPTED.into_response();
         }
         (BreakageKind::Mute, _) => Fault::Mute(true),

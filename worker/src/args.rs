@@ -106,7 +106,7 @@ pub struct Args {
     #[arg(long)]
     pub supervised: bool,
 
-    /// Serve POST /debug/fault on the admin address, which breaks shards and sessions on purpose
+    /// Serve POST /debug/fault on the admin address, which breaks shards, sessions and leases on purpose
     #[arg(long)]
     pub test_hooks: bool,
 

@@ -37,7 +37,7 @@ use crate::routes::Routes;
 use crate::rtp::RtpStats;
 use crate::rtp::edits::edits;
 use crate::rtp::sockets::Entrance;
-use crate::scan::{Holder, HostScan, Protocol, Scanner};
+use crate::scan::{Holder, HostScan, Protocol, Scanner, Socket};
 use crate::seats::Seats;
 use crate::shard::{ShardCommand, ShardHandle, ShardReport, shard_of};
 use crate::targets::Targets;
@@ -178,6 +178,8 @@ struct Control {
     /// Inventories that wait for a scan that begins from here on: one answers all that a session has asked by then. For which
     /// session, and the last request.
     inventories: BTreeMap<SessionId, u64>,
+    /// Sockets of no lease that two scans saw.
+    strays: Vec<Socket>,
     /// It is to end: operators are asked to have the streams served elsewhere.
     draining: bool,
 }
@@ -297,6 +299,7 @@ impl Control {
             scans: JoinSet::new(),
             looks: JoinSet::new(),
             inventories: BTreeMap::new(),
+            strays: Vec::new(),
             draining: false,
             parts,
         }
@@ -819,6 +822,14 @@ impl Control {
                     let holders = found.holders.iter().map(convert::holder).collect();
                     let host = Some(convert::host_ports(&found.host));
                     self.report(Kind::Scan(wire::Scan { holders, host }));
+                }
+                // One scan alone may have met a lease that was bound and closed while it ran.
+                let strays = found.stray.iter().filter(|stray| last.stray.contains(stray)).cloned().collect();
+                if std::mem::replace(&mut self.strays, strays) != self.strays {
+                    // No beat's digest has them: without an inventory no operator would hear of a leak, nor of its end.
+                    for session in self.told() {
+                        self.inventories.entry(session).or_insert(0);
+                    }
                 }
                 *self.parts.status.scan.lock().unwrap_or_else(PoisonError::into_inner) = found;
             }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -52,7 +53,7 @@ pub enum Media {
 pub struct Reserved {
     port: u16,
     // Whoever binds without SO_REUSEADDR is kept out by it; whoever listens all the same is met by the next connection's bind.
-    _socket: Socket,
+    socket: Socket,
 }
 
 impl Reserved {
@@ -93,6 +94,19 @@ struct Table {
     bound: BTreeMap<(u16, Protocol), StreamRef>,
     /// Counts changes.
     version: u64,
+    /// Of the next lease.
+    flaw: Option<Flaw>,
+    /// What flaws hold open.
+    flawed: Vec<OwnedFd>,
+}
+
+/// What is wrong with a lease on purpose (`--test-hooks`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flaw {
+    /// Somebody has kept a descriptor of its socket: that stays open when the lease is dropped.
+    Leaks,
+    /// It has a number of another stream, too, in the transport that its owner doesn't use, and doesn't give it back.
+    Shares,
 }
 
 /// A line of the table, gone on drop.
@@ -145,7 +159,41 @@ impl BoundPorts {
     ) -> Result<PortLease, BindError> {
         let media = self.number(stream, ports.rtp, transport)?;
         let rtcp = ports.rtcp.map(|port| self.number(stream, port, transport)).transpose()?;
+        self.spoil(stream, &media);
         Ok(PortLease { stream: stream.clone(), ports, media, rtcp })
+    }
+
+    /// Has the next lease spoilt.
+    pub fn spoil_next(&self, flaw: Flaw) {
+        self.lock().flaw = Some(flaw);
+    }
+
+    fn spoil(&self, stream: &StreamRef, media: &Media) {
+        let mut table = self.lock();
+        match table.flaw.take() {
+            None => {}
+            Some(Flaw::Leaks) => {
+                let socket = match media {
+                    Media::Udp(leased) => leased.socket.as_fd(),
+                    Media::Tcp(leased) => leased.socket.as_fd(),
+                    Media::Reserved(leased) => leased.socket.socket.as_fd(),
+                };
+                // One that cannot be cloned does not leak.
+                table.flawed.extend(socket.try_clone_to_owned());
+            }
+            Some(Flaw::Shares) => {
+                let other = table.bound.iter().find(|(_, owner)| *owner != stream).map(|(key, _)| *key);
+                let Some((port, protocol)) = other else { return };
+                let opened = match protocol {
+                    Protocol::Udp => listen(port).map(|socket| (Protocol::Tcp, socket.into())),
+                    Protocol::Tcp => datagrams(port).map(|socket| (Protocol::Udp, socket.into())),
+                };
+                let Ok((protocol, socket)) = opened else { return };
+                table.bound.insert((port, protocol), stream.clone());
+                table.version += 1;
+                table.flawed.push(socket);
+            }
+        }
     }
 
     /// One number: opened in the transport of the media, tried in the other.
@@ -167,7 +215,7 @@ impl BoundPorts {
                 drop(listen(port).map_err(failed(Protocol::Tcp))?);
                 let socket = open(Type::STREAM, port, |socket| socket.set_reuse_address(true))
                     .map_err(failed(Protocol::Tcp))?;
-                let socket = Reserved { port, _socket: socket };
+                let socket = Reserved { port, socket };
                 Ok(Media::Reserved(Leased { socket, entry: self.enter(stream, port, Protocol::Tcp) }))
             }
         }

@@ -723,6 +723,22 @@ fn a_scan_that_fails_answers_nobody_and_the_next_one_does() {
 }
 
 #[test]
+fn a_socket_of_no_lease_is_told_when_two_scans_have_seen_it_and_when_it_is_gone() {
+    with_control(async |world: World| {
+        let (mut session, ..) = world.session().await.greeted().await;
+        let port = u32::from(free_port());
+        let ranges = vec![wire::PortRange { start: port, end: port }];
+        session.tell(1, Command::Watch(wire::Watch { ranges, interval_ms: 250 })).await;
+        assert_eq!(session.inventory().await.bound, []);
+        let stray = UdpSocket::bind(("127.0.0.1", port as u16)).unwrap();
+        let found = session.inventory().await;
+        assert_eq!((found.bound.len(), &found.bound[0].stream), (1, &None));
+        drop(stray);
+        assert_eq!(session.inventory().await.bound, []);
+    });
+}
+
+#[test]
 fn holders_inside_the_watched_ranges_are_told_when_they_change() {
     with_control(async |world: World| {
         let (mut session, ..) = world.session().await.greeted().await;

@@ -56,6 +56,24 @@ fn a_lease_opens_the_media_transport_alone_and_closes_on_drop() {
 }
 
 #[test]
+fn a_lease_that_leaks_stays_open_and_one_that_shares_opens_what_is_anothers() {
+    let ports = BoundPorts::default();
+    let (first, second) = (free_pair(), free_pair());
+    ports.spoil_next(Flaw::Leaks);
+    for leased in [first, first + 1] {
+        drop(ports.lease(&stream("a"), RtpTransport::TcpPassive, one(leased)).unwrap());
+    }
+    assert_eq!(ports.all(), []);
+    assert!(listen(first).is_err() && listen(first + 1).is_ok());
+    let owner = ports.lease(&stream("a"), RtpTransport::Udp, one(second)).unwrap();
+    ports.spoil_next(Flaw::Shares);
+    drop(ports.lease(&stream("b"), RtpTransport::Udp, one(second + 1)).unwrap());
+    let both = [(second, Protocol::Tcp, stream("b")), (second, Protocol::Udp, stream("a"))];
+    assert_eq!(ports.all(), both);
+    drop(owner);
+}
+
+#[test]
 fn a_pair_is_bound_whole_or_not_at_all_and_the_error_names_the_number() {
     for transport in [RtpTransport::Udp, RtpTransport::TcpPassive] {
         for protocol in [Protocol::Tcp, Protocol::Udp] {

@@ -562,21 +562,29 @@ impl State {
     /// Sockets of no stream, and sockets that a claim has too many: told to be closed, and given to nobody meanwhile.
     fn note_leaks(&mut self, name: &NodeName, leaks: &BTreeSet<u16>, now: Now) {
         for &port in leaks {
-            self.set_leak_aside(name, port, now);
+            if self.set_leak_aside(name, port, now) == Leak::New {
+                // The next inventory shows that it is closed. What a worker cannot close is looked at with all that is in quarantine.
+                self.ask_again(name);
+            }
             self.dirty.leaks.insert((name.clone(), port, None));
         }
     }
 
-    fn set_leak_aside(&mut self, name: &NodeName, port: u16, now: Now) {
-        let Some(node) = self.nodes.get(name) else { return };
-        match node.ledger.held(port) {
-            Some(Held::Quarantined(_) | Held::Leased { .. }) => {}
-            Some(Held::Cooling { .. }) | None => {
-                self.counters.leaks_repaired += 1;
-                let owner = "a socket of our worker for no stream".to_owned();
-                self.quarantine(name, port, QuarantineCause::Leak, owner, None, now);
-            }
-        }
+    fn set_leak_aside(&mut self, name: &NodeName, port: u16, now: Now) -> Leak {
+        let Some(node) = self.nodes.get(name) else { return Leak::Known };
+        let lost_by = match node.ledger.held(port) {
+            Some(Held::Leased { .. }) => return Leak::Known,
+            Some(Held::Quarantined(quarantine)) => match quarantine.cause {
+                QuarantineCause::Leak => return Leak::Known,
+                // A bind that met it took it for somebody else's, whom no scan shows: it would be tried again and again.
+                QuarantineCause::Foreign(_) => quarantine.lost_by.clone(),
+            },
+            Some(Held::Cooling { .. }) | None => None,
+        };
+        self.counters.leaks_repaired += 1;
+        let owner = "a socket of our worker for no stream".to_owned();
+        self.quarantine(name, port, QuarantineCause::Leak, owner, lost_by, now);
+        Leak::New
     }
 
     /// Leaked sockets that are closed by now.
@@ -704,4 +712,11 @@ fn ports_of(open: &BTreeSet<u16>) -> (Option<Ports>, Option<Ports>) {
     let rest =
         open.iter().copied().find(|port| first.is_some_and(|first| first.numbers().all(|it| it != *port)));
     (first, rest.map(ports))
+}
+
+/// Whether a leak was set aside before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leak {
+    New,
+    Known,
 }

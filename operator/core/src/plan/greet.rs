@@ -17,8 +17,6 @@ impl State {
     pub(super) fn greet_workers(&mut self, now: Now) {
         for (node, port, stream) in std::mem::take(&mut self.dirty.leaks) {
             self.command(&node, Command::CloseLeak { port, stream });
-            // The next inventory shows that it is closed.
-            self.ask_again(&node);
             self.timers.set_if_unset(Timer::ScanDue(node), now.mono + self.config.answer_after);
         }
         for (node, stream) in std::mem::take(&mut self.dirty.doubles) {

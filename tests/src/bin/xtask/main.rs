@@ -24,7 +24,7 @@ usage: cargo xtask COMMAND
   coverage                how much of the parsers of network bytes the fuzz corpus reaches
   image                   the container image, built without a container engine; `docker load` and `ctr images import` take it
   ps-send CLIP HOST:PORT  sends a file as a GB28181 camera would; `cargo xtask ps-send` tells its options
-  soak NAME               a long run, such as simulation, rounds or scale; `cargo xtask soak` tells them and their sizes
+  soak NAME               a long run, such as simulation, chaos or scale; `cargo xtask soak` tells them and their sizes
 
 PENSTOCK_CACHE moves the folder of downloaded tools and made clips (~/.cache/penstock).
 ";
@@ -46,7 +46,7 @@ fn main() -> ExitCode {
         ["rtmp-peer"] => peer::run(),
         ["ps-send", words @ ..] => tests::ps_sender::main(words),
         ["soak"] => soak::list(),
-        ["soak", name] => soak::run(name),
+        ["soak", name, words @ ..] => soak::run(name, words),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
             Ok(())

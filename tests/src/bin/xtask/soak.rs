@@ -1,9 +1,11 @@
 //! `cargo xtask soak NAME`: the long runs, of which `cargo xtask test` runs a few minutes' part.
 
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::{env, fs};
 
+use serde_json::Value;
 use tests::cluster::Programs;
 use tests::tools::cargo_path;
 
@@ -32,6 +34,8 @@ enum Kind {
     Test { arguments: &'static [&'static str], sizes: &'static [(&'static str, &'static str)] },
     /// The same against the release binary, which is built first.
     Release { arguments: &'static [&'static str], sizes: &'static [(&'static str, &'static str)] },
+    /// The chaos, which has options.
+    Chaos,
     /// Tests that a plain run leaves out.
     Ignored { arguments: &'static [&'static str] },
     /// Each fuzz target, one after the other.
@@ -172,6 +176,13 @@ const SOAKS: &[Soak] = &[
         },
     },
     Soak {
+        name: "chaos",
+        about: "20 minutes of all that the world does to a media server, at random [--minutes N] [--seed S] [--resume] [--cluster]",
+        // Those of its ground.
+        needs: Needs::Nothing,
+        kind: Kind::Chaos,
+    },
+    Soak {
         name: "fuzz",
         about: "10^6 executions of each fuzz target; needs a nightly toolchain",
         needs: Needs::Nothing,
@@ -187,18 +198,22 @@ pub(crate) fn list() -> Result<(), String> {
     Ok(())
 }
 
-/// Runs one.
-pub(crate) fn run(name: &str) -> Result<(), String> {
+/// Runs one, with the words behind its name.
+pub(crate) fn run(name: &str, words: &[&str]) -> Result<(), String> {
     let names = || SOAKS.iter().map(|soak| soak.name).collect::<Vec<_>>().join(", ");
     let soak = SOAKS.iter().find(|soak| soak.name == name);
     let soak = soak.ok_or_else(|| format!("no soak {name}; there are {}", names()))?;
+    if !words.is_empty() && !matches!(soak.kind, Kind::Chaos) {
+        return Err(format!("{name} takes no options; its sizes are variables of the environment"));
+    }
     soak.needs.bring()?;
     match soak.kind {
         Kind::Test { arguments, sizes } => test(arguments, sizes),
         Kind::Release { arguments, sizes } => {
-            succeed(Command::new(cargo_path()).args(["build", "--release", "--package", "operator"]))?;
+            build()?;
             test(arguments, sizes)
         }
+        Kind::Chaos => chaos(words),
         Kind::Ignored { arguments } => {
             succeed(Command::new(cargo_path()).args(arguments).args(["--", "--ignored", "--nocapture"]))
         }
@@ -228,6 +243,53 @@ fn test(arguments: &[&str], sizes: &[(&str, &str)]) -> Result<(), String> {
     let sizes = sizes.iter().filter(|(name, _)| env::var_os(name).is_none());
     cargo.args(arguments).args(["--", "--nocapture", "--test-threads", "1"]).envs(sizes.copied());
     succeed(&mut cargo)
+}
+
+/// Has the test of the chaos take the place of this process, so that Ctrl-C and SIGTERM reach it: it stops, and can be gone on with.
+fn chaos(words: &[&str]) -> Result<(), String> {
+    let (mut variables, mut cluster) = (Vec::new(), false);
+    let mut rest = words.iter();
+    while let Some(word) = rest.next() {
+        let mut number = |name| {
+            let value = rest.next().filter(|value| value.parse::<u64>().is_ok());
+            value.map(|value| (name, *value)).ok_or_else(|| format!("{word}: needs a number"))
+        };
+        match *word {
+            "--minutes" => variables.push(number("PENSTOCK_MINUTES")?),
+            "--seed" => variables.push(number("PENSTOCK_SEED")?),
+            "--resume" => variables.push(("PENSTOCK_RESUME", "1")),
+            "--cluster" => cluster = true,
+            _ => {
+                return Err(format!("{word}: the options are --minutes N, --seed S, --resume and --cluster"));
+            }
+        }
+    }
+    if !variables.iter().any(|(name, _)| *name == "PENSTOCK_MINUTES") {
+        variables.push(("PENSTOCK_MINUTES", "20"));
+    }
+    let target = if cluster {
+        Needs::Cluster.bring()?;
+        "kubernetes_chaos"
+    } else {
+        Needs::Clients.bring()?;
+        build()?;
+        "chaos"
+    };
+    let mut cargo = Command::new(cargo_path());
+    cargo.args(["test", "--package", "tests", "--test", target, "--no-run", "--message-format", "json"]);
+    let built = cargo.stderr(Stdio::inherit()).output().map_err(|e| format!("{cargo:?}: {e}"))?;
+    let executable = String::from_utf8_lossy(&built.stdout).lines().find_map(|line| {
+        let told: Value = serde_json::from_str(line).ok()?;
+        told["executable"].as_str().filter(|_| told["target"]["name"] == target).map(str::to_owned)
+    });
+    let mut test = Command::new(executable.ok_or_else(|| format!("{cargo:?} ended with {}", built.status))?);
+    test.args(["the_full_mix", "--nocapture"]).envs(variables).current_dir(env!("CARGO_MANIFEST_DIR"));
+    // It returns only where it could not.
+    Err(format!("{test:?}: {}", test.exec()))
+}
+
+fn build() -> Result<(), String> {
+    succeed(Command::new(cargo_path()).args(["build", "--release", "--package", "operator"]))
 }
 
 fn fuzz(runs: &str) -> Result<(), String> {
