@@ -7,7 +7,7 @@ use std::io::{self, BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -300,7 +300,8 @@ pub fn worker_pid(node: &str) -> Result<u32, String> {
 
 /// `kubectl get --watch`: changes of streams as they are written.
 pub(crate) struct Watch {
-    kubectl: Child,
+    /// Absent: it is to end.
+    kubectl: Arc<Mutex<Option<Child>>>,
     lines: mpsc::Receiver<String>,
 }
 
@@ -313,18 +314,33 @@ impl Watch {
 
     /// Of the streams of a namespace, a line as kubectl's `-o` has it for each change.
     pub(crate) fn of(cluster: &Cluster, namespace: &str, line: &str) -> Result<Watch, String> {
-        let mut kubectl = cluster.kubectl();
-        kubectl.args(["get", "mst", "--namespace", namespace, "--watch", line]);
-        let mut kubectl = kubectl.stdout(Stdio::piped()).spawn().map_err(|e| format!("kubectl: {e}"))?;
-        let output = kubectl.stdout.take().ok_or("kubectl has no output")?;
+        let mut command = cluster.kubectl();
+        command.args(["get", "mst", "--namespace", namespace, "--watch", line]).stdout(Stdio::piped());
+        let mut start = move || {
+            let mut kubectl = command.spawn().map_err(|e| format!("kubectl: {e}"))?;
+            let output = kubectl.stdout.take().ok_or("kubectl has no output")?;
+            Ok::<_, String>((kubectl, BufReader::new(output)))
+        };
+        let (kubectl, mut output) = start()?;
+        let kubectl = Arc::new(Mutex::new(Some(kubectl)));
+        let running = kubectl.clone();
         // More than a watch of the streams of these tests ever says at once.
         let (sender, lines) = mpsc::sync_channel(4096);
-        // Ends with kubectl.
+        // Ends with the last kubectl.
         std::thread::spawn(move || {
-            for line in BufReader::new(output).lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    return;
+            loop {
+                for line in (&mut output).lines().map_while(Result::ok) {
+                    if sender.send(line).is_err() {
+                        return;
+                    }
                 }
+                let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
+                let Some(ended) = running.as_mut() else { return };
+                let _ = ended.wait();
+                // An API server ends a watch that is some ten events behind; whoever watches begins again, with a list.
+                let Ok((again, its)) = start() else { return };
+                *running = Some(again);
+                output = its;
             }
         });
         Ok(Watch { kubectl, lines })
@@ -376,8 +392,11 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        let _ = self.kubectl.kill();
-        let _ = self.kubectl.wait();
+        let kubectl = self.kubectl.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(mut kubectl) = kubectl {
+            let _ = kubectl.kill();
+            let _ = kubectl.wait();
+        }
     }
 }
 
