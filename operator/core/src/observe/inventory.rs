@@ -705,7 +705,7 @@ impl State {
 /// The numbers of one stream's sockets as its lease, and as a second one.
 fn ports_of(open: &BTreeSet<u16>) -> (Option<Ports>, Option<Ports>) {
     let ports = |rtp: u16| {
-        let rtcp = rtp.checked_add(1).filter(|odd| rtp % 2 == 0 && open.contains(odd));
+        let rtcp = rtp.checked_add(1).filter(|odd| rtp.is_multiple_of(2) && open.contains(odd));
         Ports { rtp, rtcp }
     };
     let first = open.first().copied().map(ports);

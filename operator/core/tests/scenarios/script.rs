@@ -88,8 +88,7 @@ fn step(world: &mut World, line: &str) {
         ["worker", name] => world.start_worker(
             name,
             step.text("node").unwrap_or("local"),
-            step.number("term"),
-            step.number("epoch"),
+            (step.number("term"), step.number("epoch")),
             step.text("template").unwrap_or_default(),
             step.port("shared"),
             step.text("old") == Some("yes"),
