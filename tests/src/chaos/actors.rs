@@ -42,6 +42,8 @@ const SOURCES: u16 = 8;
 /// Garbage that comes at once.
 const GARBAGE_BYTES: usize = 1300;
 const GARBAGE_EACH: Duration = Duration::from_millis(30);
+const NOISE_BYTES: usize = 20_000;
+const NOISE_EACH: Duration = Duration::from_millis(300);
 /// Seconds of a clip that are sent byte by byte: a key picture is some 20 000 writes.
 const BYTE_WISE_SECONDS: f64 = 0.2;
 
@@ -198,7 +200,7 @@ pub(super) struct Target {
 }
 
 /// A camera sends until its life is over. An error is the network's, or the port is another's by now.
-pub(super) fn send(target: Target, camera: Camera, clip: &Clip, seed: u64, life: Life<'_>) {
+pub(super) fn send(target: Target, camera: Camera, clip: &Clip, life: Life<'_>) {
     let Target { to, transport, ssrc } = target;
     // Order is as networks have it.
     let options = Options { rounds: 0, reorder: 2, ..Options::new(PathBuf::new(), to, transport, ssrc) };
@@ -212,46 +214,35 @@ pub(super) fn send(target: Target, camera: Camera, clip: &Clip, seed: u64, life:
             let seconds = Some(BYTE_WISE_SECONDS);
             ps_sender::send_while(&Options { byte_wise: true, seconds, ..options }, clip, goes).map(drop)
         }
-        Camera::Noise => noise(to, transport, seed, life).map_err(|e| e.to_string()),
+        Camera::Noise => noise(&options, clip, life),
         Camera::HalfOpen => half_open(&options, clip, life).map_err(|e| e.to_string()),
     };
 }
 
-/// Sends bytes over either transport.
-fn writer(to: SocketAddr, transport: Transport) -> io::Result<Box<dyn FnMut(&[u8]) -> io::Result<()>>> {
-    Ok(match transport {
-        Transport::Tcp => {
-            let mut socket = connect(to)?;
-            Box::new(move |bytes: &[u8]| socket.write_all(bytes))
-        }
-        Transport::Udp => {
-            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-            Box::new(move |bytes: &[u8]| socket.send_to(bytes, to).map(drop))
-        }
-    })
-}
-
-fn noise(to: SocketAddr, transport: Transport, seed: u64, life: Life<'_>) -> io::Result<()> {
-    let (mut random, mut write) = (Random::new(seed), writer(to, transport)?);
+/// What is no packet, a burst that a socket's buffer has room for beside a camera's picture, again and again.
+fn noise(options: &Options, clip: &Clip, life: Life<'_>) -> Result<(), String> {
     while !life.over() {
-        write(&random.bytes(GARBAGE_BYTES))?;
-        life.idle(GARBAGE_EACH);
+        ps_sender::send_while(&Options { noise: NOISE_BYTES, ..options.clone() }, clip, || false)?;
+        life.idle(NOISE_EACH);
     }
     Ok(())
 }
 
-/// A whole packet and a part of one, and nothing more.
+/// A packet, a part of the next in TCP, and nothing more.
 fn half_open(options: &Options, clip: &Clip, life: Life<'_>) -> io::Result<()> {
     let packets = ps_sender::packets(options, clip);
-    let mut write = writer(options.to, options.transport)?;
-    for (packet, length) in packets.iter().zip([usize::MAX, 100]) {
-        let whole = match options.transport {
-            Transport::Tcp => rfc4571::frame(packet).to_vec(),
-            Transport::Udp => packet.to_vec(),
-        };
-        write(&whole[..whole.len().min(length)])?;
+    let (whole, next) = (&packets[0], &packets[1]);
+    match options.transport {
+        Transport::Tcp => {
+            let mut socket = connect(options.to)?;
+            socket.write_all(&rfc4571::frame(whole))?;
+            socket.write_all(&rfc4571::frame(next)[..100])?;
+            life.sit_out();
+        }
+        Transport::Udp => {
+            UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?.send_to(whole, options.to)?;
+        }
     }
-    life.sit_out();
     Ok(())
 }
 
@@ -262,6 +253,7 @@ pub(super) fn assail(
     attack: Attack,
     clients: u16,
     path: &str,
+    clip: &Clip,
     seed: u64,
     life: Life<'_>,
 ) {
@@ -269,7 +261,10 @@ pub(super) fn assail(
     let open = || (0..clients).map_while(|_| connect(to).ok()).collect::<Vec<_>>();
     let inside = || (0..clients).map_while(|_| shaken(to, PATIENCE).ok()).collect::<Vec<_>>();
     let _ = match (attack, door) {
-        (Attack::Garbage, Door::Udp) => noise(to, Transport::Udp, seed, life),
+        (Attack::Garbage, Door::Udp) => {
+            let options = Options::new(PathBuf::new(), to, Transport::Udp, 0);
+            noise(&options, clip, life).map_err(io::Error::other)
+        }
         (Attack::Garbage, _) => garbage(open(), &mut random, life),
         (Attack::GarbageInside, _) => garbage(inside(), &mut random, life),
         (Attack::AmfBomb, _) => {

@@ -279,7 +279,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
                 let to = place.rtp.ok_or("it has no port")?;
                 let ssrc = slot.ssrc().ok_or("it is no camera's")?;
                 let target = Target { to, transport: slot.transport(), ssrc };
-                self.crew.begin(lasts, move |life| actors::send(target, camera, clip, seed, life))
+                self.crew.begin(lasts, move |life| actors::send(target, camera, clip, life))
             }
             Act::Assail(door, attack, clients) => {
                 let of = STREAMS[(seed % STREAMS.len() as u64) as usize].0;
@@ -292,7 +292,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
                 let to = to.ok_or("there is no such door")?;
                 let path = format!("live/{of}");
                 self.crew.begin(lasts, move |life| {
-                    actors::assail(door, to, attack, clients, &path, seed, life);
+                    actors::assail(door, to, attack, clients, &path, clip, seed, life);
                 })
             }
             Act::Vanish(slot) => {

@@ -120,7 +120,9 @@ fn died(known: &mut BTreeMap<u32, String>, now: &[Process], faults: &Faults) -> 
     known.extend(now.iter().map(|process| (process.pid, process.name.clone())));
     let gone: Vec<u32> = known.keys().copied().filter(|pid| !census::runs(*pid)).collect();
     let gone = gone.into_iter().filter_map(|pid| Some((pid, known.remove(&pid)?)));
-    gone.filter(|(pid, _)| !faults.is_doomed(*pid)).map(|(pid, name)| format!("{name}, {pid}")).collect()
+    gone.filter(|(pid, name)| !faults.is_doomed(*pid, name))
+        .map(|(pid, name)| format!("{name}, {pid}"))
+        .collect()
 }
 
 impl Worst {

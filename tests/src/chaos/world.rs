@@ -57,6 +57,8 @@ struct Known {
     under_way: bool,
     count: u64,
     doomed: BTreeSet<u32>,
+    /// Whoever has this name may end until all is back.
+    outlawed: String,
 }
 
 impl Faults {
@@ -81,6 +83,7 @@ impl Faults {
         let mut known = lock(&self.0);
         if !known.under_way {
             known.last = None;
+            known.outlawed.clear();
         }
     }
 
@@ -94,13 +97,14 @@ impl Faults {
         lock(&self.0).doomed.insert(pid);
     }
 
-    /// It has not ended, and is not to any more.
-    pub(super) fn pardon(&self, pid: u32) {
-        lock(&self.0).doomed.remove(&pid);
+    /// The same of each process of a name, as often as it is started, until all is back.
+    fn outlaw(&self, name: String) {
+        lock(&self.0).outlawed = name;
     }
 
-    pub(super) fn is_doomed(&self, pid: u32) -> bool {
-        lock(&self.0).doomed.contains(&pid)
+    pub(super) fn is_doomed(&self, pid: u32, name: &str) -> bool {
+        let known = lock(&self.0);
+        known.doomed.contains(&pid) || known.outlawed == name
     }
 
     /// Since when the last one is, and whether it is under way.

@@ -6,6 +6,9 @@ use super::{Answer, Invariant, Judge, Lease, Look, Process, Protected, Sight};
 use crate::census::Held;
 use crate::chaos::Ground;
 
+/// What is otherwise than when all is well.
+type Change = fn(&mut Sight);
+
 const SECOND: Duration = Duration::from_secs(1);
 
 /// All is well: a camera with two numbers, their sockets, a viewer, pages.
@@ -59,8 +62,8 @@ fn what_is_well_is_no_violation() {
 
 #[test]
 fn what_is_false_at_any_instant_is_told_at_once() {
-    let at_once = |change: fn(&mut Sight)| after(0, |_, sight| change(sight));
-    let cases: [(fn(&mut Sight), Invariant); 7] = [
+    let at_once = |change: Change| after(0, |_, sight| change(sight));
+    let cases: [(Change, Invariant); 7] = [
         (|sight| sight.look.objects.as_mut().unwrap()[0]["status"]["free"] = json!(7), Invariant::Sum),
         (|sight| sight.look.audit = 1.0, Invariant::Audit),
         (|sight| sight.look.panics = 1.0, Invariant::Panic),
@@ -87,8 +90,8 @@ fn what_may_be_a_moments_truth_is_told_when_it_lasts() {
         objects.push(twin);
     };
     let unhealthy = |sight: &mut Sight| sight.look.answers[1].status = Ok(503);
-    let cases: [(&dyn Fn(&mut Sight), Invariant); 3] =
-        [(&leak, Invariant::Leak), (&twin, Invariant::DoubleLease), (&unhealthy, Invariant::Hang)];
+    let cases: [(Change, Invariant); 3] =
+        [(leak, Invariant::Leak), (twin, Invariant::DoubleLease), (unhealthy, Invariant::Hang)];
     for (change, invariant) in cases {
         assert_eq!(always(change), Some(invariant));
         let for_moments = |second: u32, sight: &mut Sight| {

@@ -86,8 +86,12 @@ impl<'a> Clustered<'a> {
         if let Ok(pid) = worker_pid(&name) {
             let held = census::held_by(pid, self.numbers.clone());
             look.sockets.extend(held.into_iter().map(|held| (name.clone(), held)));
-            let process = format!("the worker of {name}");
-            look.processes.push(Process { name: process, pid, rss: census::rss_bytes(pid), worker: true });
+            look.processes.push(Process {
+                name: worker_of(node),
+                pid,
+                rss: census::rss_bytes(pid),
+                worker: true,
+            });
         }
         let health = Self::at(node, HEALTH)?;
         let failed = |look: &Look| look.answers.iter().any(|answer| answer.status.is_err());
@@ -130,6 +134,11 @@ impl<'a> Clustered<'a> {
         self.installation.wait_ready(BACK)?;
         self.installation.wait_sessions(BACK)
     }
+}
+
+/// What its process is called in what is told.
+fn worker_of(node: &Node) -> String {
+    format!("the worker of {}", node.name())
 }
 
 impl Site for Clustered<'_> {
@@ -209,30 +218,25 @@ impl Site for Clustered<'_> {
 
     fn suffer(&self, fault: Fault, node: u8, lasts: Duration, faults: &Faults) -> Result<(), String> {
         let node = self.node(node);
-        let doom = || {
-            let pid = worker_pid(&node.name());
-            pid.inspect(|pid| faults.doom(*pid))
+        // Kubernetes starts it again when it likes, and ends it with its pod.
+        let outlaw = || {
+            faults.outlaw(worker_of(node));
+            worker_pid(&node.name())
         };
         // The fault lasts; there is nothing to wait for.
         let last = || std::thread::sleep(GIVEN_UP + lasts);
         match fault {
             Fault::Kill => {
-                let pid = doom()?;
+                let pid = outlaw()?;
                 signal_pid(pid, Signal::KILL);
                 last();
-                // Its successor goes with its pod, if there is one yet.
-                let _ = doom();
                 put_right(self.installation, node, failover::Fault::Kill, pid)
             }
             Fault::Stop => {
-                let pid = doom()?;
+                let pid = outlaw()?;
                 signal_pid(pid, Signal::STOP);
                 last();
-                put_right(self.installation, node, failover::Fault::Stop, pid)?;
-                if census::runs(pid) {
-                    faults.pardon(pid);
-                }
-                Ok(())
+                put_right(self.installation, node, failover::Fault::Stop, pid)
             }
             Fault::Cut => {
                 let pid = worker_pid(&node.name())?;
@@ -243,7 +247,7 @@ impl Site for Clustered<'_> {
             Fault::Delete => {
                 let pods = self.installation.pods("worker")?;
                 let pod = pods.iter().find(|pod| pod.node == node.name()).ok_or("it has no worker")?;
-                doom()?;
+                outlaw()?;
                 succeed(self.installation.kubectl().args(["delete", "pod", &pod.name]))?;
                 self.settle()
             }
