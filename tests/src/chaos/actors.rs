@@ -248,8 +248,7 @@ fn half_open(options: &Options, clip: &Clip, life: Life<'_>) -> io::Result<()> {
 
 /// Some clients attack until their life is over. Being hung up on is what they deserve.
 pub(super) fn assail(
-    door: Door,
-    to: SocketAddr,
+    (door, to): (Door, SocketAddr),
     attack: Attack,
     clients: u16,
     path: &str,

@@ -292,7 +292,7 @@ impl<'scope, 'env> Run<'scope, 'env> {
                 let to = to.ok_or("there is no such door")?;
                 let path = format!("live/{of}");
                 self.crew.begin(lasts, move |life| {
-                    actors::assail(door, to, attack, clients, &path, clip, seed, life);
+                    actors::assail((door, to), attack, clients, &path, clip, seed, life);
                 })
             }
             Act::Vanish(slot) => {
