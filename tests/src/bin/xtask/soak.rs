@@ -11,7 +11,8 @@ use tests::tools::cargo_path;
 
 use crate::setup;
 
-/// A long run.
+/// A long run. Tests are those of the workspace, as in the gate: of one package alone, dependencies would have other features, and be
+/// compiled once more.
 struct Soak {
     name: &'static str,
     about: &'static str,
@@ -48,7 +49,7 @@ const SOAKS: &[Soak] = &[
         about: "10 000 seeds of operators, workers, a faulty API and links",
         needs: Needs::Nothing,
         kind: Kind::Test {
-            arguments: &["test", "--release", "--package", "operator-core", "--test", "simulation"],
+            arguments: &["test", "--release", "--workspace", "--test", "simulation"],
             sizes: &[("PENSTOCK_SEEDS", "10000")],
         },
     },
@@ -57,7 +58,7 @@ const SOAKS: &[Soak] = &[
         about: "100 000 rounds of kill, stop, partition and delete over 20 pairs a node, in simulated worlds",
         needs: Needs::Nothing,
         kind: Kind::Test {
-            arguments: &["test", "--release", "--package", "operator-core", "--test", "simulation", "rounds"],
+            arguments: &["test", "--release", "--workspace", "--test", "simulation", "rounds"],
             sizes: &[("PENSTOCK_ROUNDS", "100000")],
         },
     },
@@ -66,7 +67,7 @@ const SOAKS: &[Soak] = &[
         about: "200 rounds of the same on a cluster of two nodes",
         needs: Needs::Cluster,
         kind: Kind::Test {
-            arguments: &["test", "--package", "tests", "--test", "kubernetes_rounds"],
+            arguments: &["test", "--workspace", "--test", "kubernetes_rounds"],
             sizes: &[("PENSTOCK_ROUNDS", "200")],
         },
     },
@@ -74,14 +75,14 @@ const SOAKS: &[Soak] = &[
         name: "mutants",
         about: "small bugs in the core, each of which 500 seeds of the simulation must catch",
         needs: Needs::Nothing,
-        kind: Kind::Ignored { arguments: &["test", "--package", "operator-core", "--test", "mutants"] },
+        kind: Kind::Ignored { arguments: &["test", "--workspace", "--test", "mutants"] },
     },
     Soak {
         name: "rounds",
         about: "2 000 rounds of make, send, end over 20 pairs of ports",
         needs: Needs::Clients,
         kind: Kind::Test {
-            arguments: &["test", "--package", "tests", "--test", "failure_3_leaked_port", "rounds"],
+            arguments: &["test", "--workspace", "--test", "failure_3_leaked_port", "rounds"],
             sizes: &[("PENSTOCK_ROUNDS", "2000")],
         },
     },
@@ -90,7 +91,7 @@ const SOAKS: &[Soak] = &[
         about: "10 minutes in which others take and free a tenth of the pool while streams come and go; needs an idle machine",
         needs: Needs::Clients,
         kind: Kind::Release {
-            arguments: &["test", "--package", "tests", "--test", "failure_3_thieves"],
+            arguments: &["test", "--workspace", "--test", "failure_3_thieves"],
             sizes: &[("PENSTOCK_SECONDS", "600"), ("PENSTOCK_BOUNDS", "1")],
         },
     },
@@ -99,7 +100,7 @@ const SOAKS: &[Soak] = &[
         about: "10 minutes of second publishers, peers that vanish without a word and peers that stop halfway; needs an idle machine",
         needs: Needs::Clients,
         kind: Kind::Release {
-            arguments: &["test", "--package", "tests", "--test", "failure_2_hostile_peers"],
+            arguments: &["test", "--workspace", "--test", "failure_2_hostile_peers"],
             sizes: &[("PENSTOCK_SECONDS", "600"), ("PENSTOCK_BOUNDS", "1")],
         },
     },
@@ -108,14 +109,7 @@ const SOAKS: &[Soak] = &[
         about: "200 000 connections that vanish, at most 5 000 at once, beside viewers that lose nothing",
         needs: Needs::Clients,
         kind: Kind::Release {
-            arguments: &[
-                "test",
-                "--release",
-                "--package",
-                "tests",
-                "--test",
-                "failure_5_vanishing_connections",
-            ],
+            arguments: &["test", "--release", "--workspace", "--test", "failure_5_vanishing_connections"],
             sizes: &[("PENSTOCK_CONNECTIONS", "200000"), ("PENSTOCK_BOUNDS", "1")],
         },
     },
@@ -124,7 +118,7 @@ const SOAKS: &[Soak] = &[
         about: "viewers of 20 streams that come and go 100 times, up to 500 of them, and 10 000 short streams; what of it stays in memory",
         needs: Needs::Clients,
         kind: Kind::Release {
-            arguments: &["test", "--release", "--package", "tests", "--test", "failure_5_memory_return"],
+            arguments: &["test", "--release", "--workspace", "--test", "failure_5_memory_return"],
             sizes: &[
                 ("PENSTOCK_ROUNDS", "100"),
                 ("PENSTOCK_STREAMS", "20"),
@@ -139,7 +133,7 @@ const SOAKS: &[Soak] = &[
         about: "20 runs of each fault on a cluster of three nodes with 100 streams",
         needs: Needs::Cluster,
         kind: Kind::Test {
-            arguments: &["test", "--package", "tests", "--test", "kubernetes_failover"],
+            arguments: &["test", "--workspace", "--test", "kubernetes_failover"],
             sizes: &[("PENSTOCK_FAILOVERS", "20"), ("PENSTOCK_STREAMS", "100")],
         },
     },
@@ -148,7 +142,7 @@ const SOAKS: &[Soak] = &[
         about: "a minute without operators and a minute without the API server, under media",
         needs: Needs::Cluster,
         kind: Kind::Test {
-            arguments: &["test", "--package", "tests", "--test", "kubernetes_outage"],
+            arguments: &["test", "--workspace", "--test", "kubernetes_outage"],
             sizes: &[("PENSTOCK_OUTAGE", "60")],
         },
     },
@@ -157,7 +151,7 @@ const SOAKS: &[Soak] = &[
         about: "a node drained and all workers replaced, under 60 encoders that come back at once",
         needs: Needs::Cluster,
         kind: Kind::Test {
-            arguments: &["test", "--package", "tests", "--test", "kubernetes_drain"],
+            arguments: &["test", "--workspace", "--test", "kubernetes_drain"],
             sizes: &[("PENSTOCK_STREAMS", "60")],
         },
     },
@@ -166,7 +160,7 @@ const SOAKS: &[Soak] = &[
         about: "10 000 streams on 200 simulated workers, beside a bare loop of the same writes; needs an idle machine",
         needs: Needs::Cluster,
         kind: Kind::Release {
-            arguments: &["test", "--release", "--package", "tests", "--test", "kubernetes_scale"],
+            arguments: &["test", "--release", "--workspace", "--test", "kubernetes_scale"],
             sizes: &[
                 ("PENSTOCK_STREAMS", "10000"),
                 ("PENSTOCK_WORKERS", "200"),
@@ -276,7 +270,7 @@ fn chaos(words: &[&str]) -> Result<(), String> {
         "chaos"
     };
     let mut cargo = Command::new(cargo_path());
-    cargo.args(["test", "--package", "tests", "--test", target, "--no-run", "--message-format", "json"]);
+    cargo.args(["test", "--workspace", "--test", target, "--no-run", "--message-format", "json"]);
     let built = cargo.stderr(Stdio::inherit()).output().map_err(|e| format!("{cargo:?}: {e}"))?;
     let executable = String::from_utf8_lossy(&built.stdout).lines().find_map(|line| {
         let told: Value = serde_json::from_str(line).ok()?;
