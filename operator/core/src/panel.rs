@@ -1,7 +1,7 @@
 //! Who is alive: whether a worker that is not heard is gone, by the word of those who look at its health port (design §5).
 //!
 //! ```text
-//! heard ──(silent for 500 ms, or its session ended)──→ asked ──(a majority can't reach it)──→ lost
+//! heard ──(silent for 750 ms, or its session ended)──→ asked ──(a majority can't reach it)──→ lost
 //!   ↑                                                    │ ──(it answers: only we don't hear it)──→ degraded ─┐ asked again
 //!   └──────────────(it speaks)───────────────────────────┘ ──(the majority is not heard itself)───→ held ─────┘ each second
 //! ```
@@ -17,15 +17,10 @@ use std::time::Duration;
 use crate::event::{Event, Now};
 use crate::ids::{BootId, NodeName, SessionId, WorkerName};
 
-/// Silence after which a worker is a suspect: three beats.
+/// Silence after which witnesses are asked: three beats.
 const SUSPECT_AFTER: Duration = Duration::from_millis(750);
 
-/// Silence after which witnesses are asked: two beats. Who looks at a worker that hangs waits for it in vain, and that time is over when
-/// it is a suspect. Of one that answers nothing is said before that.
-const ASK_AFTER: Duration = Duration::from_millis(500);
-
-/// What witnesses have for their look, from the question to the answer's arrival: 0.95 s of silence in all, 1.2 s for one that they
-/// reached before it was a suspect.
+/// What witnesses have for their look, from the question to the answer's arrival: 1.2 s of silence in all.
 pub const LOOK_WINDOW: Duration = Duration::from_millis(450);
 
 /// While nothing can be said they are asked again after this.
@@ -160,8 +155,6 @@ struct Seat {
     session: Option<SessionId>,
     last_heard: Duration,
     standing: Standing,
-    /// It was reached since it was heard last, before it was a suspect.
-    answers: bool,
     due: Duration,
     /// A state other than heard was told.
     told: Option<Told>,
@@ -207,13 +200,12 @@ impl Panel {
                     session: Some(*session),
                     last_heard: now.mono,
                     standing: Standing::Open,
-                    answers: false,
                     due: Duration::ZERO,
                     told: None,
                 };
                 self.unseat(&hello.node);
                 self.seats.insert(hello.node.clone(), seat);
-                self.arm(&hello.node, now.mono + ASK_AFTER);
+                self.arm(&hello.node, now.mono + SUSPECT_AFTER);
             }
             Event::Inventory { session, .. }
             | Event::Beat { session, .. }
@@ -291,9 +283,9 @@ impl Panel {
             match &seat.standing {
                 Standing::Lost => {}
                 Standing::Open => {
-                    let asked_at = seat.last_heard + if seat.answers { SUSPECT_AFTER } else { ASK_AFTER };
-                    if seat.session.is_some() && asked_at > now.mono {
-                        self.arm(&node, asked_at);
+                    let silent_at = seat.last_heard + SUSPECT_AFTER;
+                    if seat.session.is_some() && silent_at > now.mono {
+                        self.arm(&node, silent_at);
                     } else {
                         orders.extend(self.ask(&node, now.mono));
                     }
@@ -315,11 +307,10 @@ impl Panel {
             return;
         };
         seat.last_heard = now;
-        seat.answers = false;
-        let told = seat.told.take();
-        if told.is_some() || !matches!(seat.standing, Standing::Open) {
+        seat.told = None;
+        if !matches!(seat.standing, Standing::Open) {
             seat.standing = Standing::Open;
-            self.arm(&node, now + ASK_AFTER);
+            self.arm(&node, now + SUSPECT_AFTER);
         }
     }
 
@@ -336,7 +327,7 @@ impl Panel {
         let inquiry = self.last_inquiry;
         let heard = |other: &NodeName| {
             let seat = self.seats.get(other)?;
-            seat.session.filter(|_| now < seat.last_heard + ASK_AFTER)
+            seat.session.filter(|_| now < seat.last_heard + SUSPECT_AFTER)
         };
         let workers = others.iter().filter_map(heard).map(Witness::Worker);
         let replicas = self.replicas.iter().copied().map(Witness::Replica);
@@ -386,13 +377,6 @@ impl Panel {
             return Some(Order::Lost { node: node.clone(), worker, boot: seat.boot.clone() });
         }
         let degraded = answers * 2 >= witnesses || (answers > 0 && until == Until::Here);
-        let suspect_at = seat.last_heard + SUSPECT_AFTER;
-        if degraded && seat.session.is_some() && now < suspect_at {
-            seat.standing = Standing::Open;
-            seat.answers = true;
-            self.arm(node, suspect_at);
-            return None;
-        }
         let told = match until {
             _ if degraded => Told::Degraded,
             Until::Here => Told::Held,
