@@ -93,6 +93,8 @@ fn with_nobody_to_decide_media_flows_and_afterwards_nothing_has_moved() {
     let away = outage();
     // Over both outages and the return.
     let clip = clips::h264_aac(2 * u32::try_from(away.as_secs()).expect("minutes") + 25);
+    // A clip of minutes takes longer to make than a viewer waits for media.
+    clip.file();
     let viewer = long.waiting_viewer();
     let mut sender = long.send(&folder, clip);
     let viewer = viewer.join().expect("it plays");
