@@ -16,6 +16,8 @@ use tests::soak::size;
 
 const STARTED: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_secs(20);
+/// Kubernetes' controllers come back to an API server that was away for a minute after another.
+const RETURNED: Duration = Duration::from_secs(180);
 
 /// How long each of the two is away.
 fn outage() -> Duration {
@@ -115,7 +117,7 @@ fn with_nobody_to_decide_media_flows_and_afterwards_nothing_has_moved() {
 
     cluster.start_again("kube-apiserver").expect("the API server starts again");
     scale(&installation, 2);
-    installation.settle(STARTED);
+    installation.settle(RETURNED);
     sender.wait_success(Duration::from_secs(u64::from(clip.seconds) + 60));
     is_whole(clip, &viewer, &folder);
     eventually("all streams Ready as they were", SOON, || {
