@@ -110,7 +110,7 @@ fn publish_urls(stream: &Value) -> Vec<&str> {
 fn two_hundred_devices_on_one_tcp_and_one_udp_port_arrive_whole() {
     const DEVICES: u32 = 200;
     // Two hundred senders and viewers in this one process wait for a core longer than cameras are silent elsewhere here.
-    const PATIENT: &str = "  publish: {stallTimeout: 60s, resumeWindow: 60s}\n  play: {startTimeout: 60s}\n";
+    const PATIENT: &str = "  publish: {stallTimeout: 6s, resumeWindow: 1s}\n  play: {startTimeout: 60s}\n";
     let transport = |n: u32| if n.is_multiple_of(2) { Transport::Udp } else { Transport::Tcp };
     let file = |n| (format!("{n}.yaml"), stream(&format!("cam-{n}"), transport(n), SSRC + n, PATIENT));
     let site = Site::new(&(0..DEVICES).map(file).collect::<Vec<_>>());
