@@ -102,7 +102,10 @@ impl Seats {
         let mut taken = self.room.lock();
         let here = taken.by_address.get(&source).copied().unwrap_or(0);
         if here >= *per_address_max {
-            if taken.is_news(source, now) {
+            let news = taken.is_news(source, now);
+            // Whoever gives a place back does not wait for the log.
+            drop(taken);
+            if news {
                 tracing::warn!(address = %source, limit = per_address_max, "an address has its limit of {what}; no more is taken of it");
             }
             return Err(Full::Address);
