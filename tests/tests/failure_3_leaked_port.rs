@@ -310,6 +310,10 @@ fn a_socket_that_the_worker_forgot_is_set_aside_and_counted() {
     let worker = standalone.worker_pid();
     let sockets = census::held_by(worker, ports.range());
     assert!(sockets.len() == 4 && sockets.contains(&census::Held::Listening(leaked)), "{sockets:?}");
+    assert!(
+        standalone.log().contains("a leak: a socket is open that no stream has"),
+        "a person is told what to do"
+    );
     // It is set aside, and nobody tries it or asks for it to be closed all the time.
     let asked = || standalone.log().lines().filter(|line| line.contains("leak that is to be closed")).count();
     let tried = || standalone.metric("penstock_bind_failures_total", &[]).unwrap_or(0.0);

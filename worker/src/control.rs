@@ -632,7 +632,9 @@ impl Control {
             .into_iter()
             .find_map(|protocol| self.parts.ports.owner(port, protocol));
         let Some(owner) = owner else {
-            tracing::info!(port, "a leak that is to be closed is closed already");
+            let lost = self.strays.iter().any(|stray| stray.port == port);
+            let how = if lost { "can be closed by no lease here" } else { "is closed already" };
+            tracing::info!(port, "a leak that is to be closed {how}");
             return;
         };
         if believed.is_some_and(|believed| believed != convert::stream_ref(&owner)) {
@@ -824,7 +826,17 @@ impl Control {
                     self.report(Kind::Scan(wire::Scan { holders, host }));
                 }
                 // One scan alone may have met a lease that was bound and closed while it ran.
-                let strays = found.stray.iter().filter(|stray| last.stray.contains(stray)).cloned().collect();
+                let strays: Vec<Socket> =
+                    found.stray.iter().filter(|stray| last.stray.contains(stray)).cloned().collect();
+                for Socket { port, protocol, .. } in
+                    strays.iter().filter(|stray| !self.strays.contains(stray))
+                {
+                    tracing::error!(
+                        port,
+                        ?protocol,
+                        "a leak: a socket is open that no stream has, and nobody here can close it; its number is set aside until this worker is restarted"
+                    );
+                }
                 if std::mem::replace(&mut self.strays, strays) != self.strays {
                     // No beat's digest has them: without an inventory no operator would hear of a leak, nor of its end.
                     for session in self.told() {
