@@ -336,8 +336,11 @@ impl Watch {
                 }
                 let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
                 let Some(ended) = running.as_mut() else { return };
-                let _ = ended.wait();
-                // An API server ends a watch that is some ten events behind; whoever watches begins again, with a list.
+                // An API server ends a watch that is some ten events behind; whoever watches begins again, with a list. Without an API
+                // server there is nothing to watch.
+                if !ended.wait().is_ok_and(|status| status.success()) {
+                    return;
+                }
                 let Ok((again, its)) = start() else { return };
                 *running = Some(again);
                 output = its;
