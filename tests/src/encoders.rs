@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -79,7 +80,13 @@ impl Drop for Encoders {
 /// Takes note of each place until the encoders stop.
 fn follow(mut watch: Watch, shared: &Shared) {
     while !shared.stop.load(Ordering::Relaxed) {
-        let Some(line) = watch.next(Instant::now() + Duration::from_millis(200)) else { continue };
+        let line = match watch.next(Instant::now() + Duration::from_millis(200)) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => {
+                return shared.state().failures.push("kubectl watches no longer".to_owned());
+            }
+        };
         let words: Vec<&str> = line.split(' ').collect();
         let [name, epoch, _node, "Ready" | "Live", url] = words[..] else { continue };
         let (Ok(epoch), Ok((to, path))) = (epoch.parse(), target(url)) else { continue };

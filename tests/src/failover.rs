@@ -7,7 +7,8 @@ use std::io::{self, BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -116,7 +117,7 @@ pub fn suffer(
     let pid = worker_pid(&victim)?;
     let mut watch = Watch::start(cluster)?;
     // Its list comes first; from there on it is a watch.
-    watch.next(Instant::now() + LIMIT).ok_or("kubectl shows no stream")?;
+    watch.next(Instant::now() + LIMIT).map_err(|why| format!("kubectl shows no stream: {why}"))?;
 
     let begun = Instant::now();
     match fault {
@@ -349,8 +350,9 @@ impl Watch {
         Ok(Watch { kubectl, lines })
     }
 
-    pub(crate) fn next(&mut self, until: Instant) -> Option<String> {
-        self.lines.recv_timeout(until.saturating_duration_since(Instant::now())).ok()
+    /// The next line until then. `Disconnected`: kubectl has failed, and nothing comes any more.
+    pub(crate) fn next(&mut self, until: Instant) -> Result<String, RecvTimeoutError> {
+        self.lines.recv_timeout(until.saturating_duration_since(Instant::now()))
     }
 
     /// Publishes to each stream as soon as its status shows it Ready elsewhere.
@@ -364,13 +366,9 @@ impl Watch {
         let (accepted, results) = mpsc::sync_channel(affected.len());
         let until = begun + LIMIT;
         while !left.is_empty() {
-            let Some(line) = self.next(until) else {
-                return Err(format!(
-                    "after {LIMIT:?} {} of {} streams are not Ready",
-                    left.len(),
-                    affected.len()
-                ));
-            };
+            let line = self.next(until).map_err(|why| {
+                format!("{} of {} streams are not Ready within {LIMIT:?}: {why}", left.len(), affected.len())
+            })?;
             let words: Vec<&str> = line.split(' ').collect();
             let [name, epoch, node, "Ready", url] = words[..] else { continue };
             let newer =

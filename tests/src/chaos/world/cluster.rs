@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -165,9 +166,17 @@ impl Site for Clustered<'_> {
     }
 
     fn follow(&self, places: &Places, stop: &AtomicBool) {
-        let mut watch = Watch::of(self.cluster, STREAMS, LINE).expect("kubectl watches");
+        let watch = || Watch::of(self.cluster, STREAMS, LINE).expect("kubectl watches");
+        let mut lines = watch();
         while !stop.load(Ordering::Relaxed) {
-            let Some(line) = watch.next(Instant::now() + FOLLOW_EACH) else { continue };
+            let line = match lines.next(Instant::now() + FOLLOW_EACH) {
+                Ok(line) => line,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => {
+                    lines = watch();
+                    continue;
+                }
+            };
             let [name, port, url] = line.split(' ').collect::<Vec<_>>()[..] else { continue };
             let place = url.starts_with("http").then(|| {
                 let http = address(url);
