@@ -37,6 +37,10 @@ pub(crate) const SESSION_SILENCE: Duration = Duration::from_secs(10);
 /// One message of a worker: an inventory of 60 000 ports of 64 bytes.
 pub(crate) const MESSAGE_BYTES: usize = 4 << 20;
 
+/// Bytes of a worker that wait to be read, and so the largest frame of HTTP/2: two of them, with their heads, fit into the 8 KiB that a
+/// connection's buffer begins with, and it never grows. An inventory of 4 MiB takes a thousand round trips.
+pub(crate) const SESSION_WINDOW: u32 = 4000;
+
 /// Messages to a worker that wait together go out together, in frames of about this size: a TLS record is as large.
 pub(crate) const FRAME_BYTES: usize = 16 << 10;
 
@@ -117,6 +121,9 @@ pub(crate) const READS_IN_FLIGHT: usize = 16;
 
 /// Kubernetes Events that wait to be made, 1 KiB each: one for each of 4000 streams that fail over together.
 pub(crate) const KUBE_EVENTS: usize = 4096;
+
+/// An Event waits this long for writes that are under way. They move streams, and it only tells of it.
+pub(crate) const EVENT_DELAY: Duration = Duration::from_secs(1);
 
 /// Tokens of workers that the API server is asked about at once.
 pub(crate) const REVIEWS_IN_FLIGHT: usize = 32;

@@ -105,12 +105,16 @@ impl Objects for Applier {
                 unreachable!("the loop hands on only writes and reads")
             }
         }
+        self.events.set_writing(!self.writes.is_empty());
     }
 
     async fn answer(&mut self) -> Event {
         loop {
             tokio::select! {
-                Some(done) = self.writes.join_next() => return done.expect("a write neither panics nor is aborted"),
+                Some(done) = self.writes.join_next() => {
+                    self.events.set_writing(!self.writes.is_empty());
+                    return done.expect("a write neither panics nor is aborted");
+                }
                 // What was aborted by a demotion is not wanted.
                 Some(done) = self.reads.join_next() => if let Ok(event) = done { return event },
                 else => return std::future::pending().await,

@@ -1,4 +1,5 @@
-//! Kubernetes Events: what the planner has to say of an object, where `kubectl describe` shows it. They never keep a write waiting.
+//! Kubernetes Events: what the planner has to say of an object, where `kubectl describe` shows it. They never keep a write waiting: while
+//! streams move, the API server is theirs.
 
 use k8s_openapi::{
     api::{core::v1::ObjectReference, events::v1::Event},
@@ -14,7 +15,10 @@ use operator_core::{
     action::{ObjectRef, Severity},
     api::{self, MediaStream, PortPool},
 };
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, timeout, timeout_at},
+};
 
 use crate::{limits, metrics::Metrics};
 
@@ -24,9 +28,24 @@ const CONTROLLER: &str = "media.penstock.dev/operator";
 /// events.k8s.io/v1 takes no longer note.
 const NOTE_BYTES: usize = 1024;
 
+/// An event that is to be made.
+struct Waiting {
+    event: Event,
+    /// By then, whatever is written.
+    due: Instant,
+}
+
+/// The other end of an [`Emitter`].
+pub(crate) struct Emitted {
+    queue: mpsc::Receiver<Waiting>,
+    writing: watch::Receiver<bool>,
+}
+
 /// Hands events to the task that makes them.
 pub(crate) struct Emitter {
-    queue: mpsc::Sender<Event>,
+    queue: mpsc::Sender<Waiting>,
+    /// Writes are under way.
+    writing: watch::Sender<bool>,
     metrics: Metrics,
     /// The pod that reports.
     instance: String,
@@ -36,14 +55,10 @@ pub(crate) struct Emitter {
 }
 
 impl Emitter {
-    /// `namespace` and `lease` are the installation's own. The events are made by `publish` with the receiver.
-    pub(crate) fn new(
-        metrics: Metrics,
-        instance: String,
-        namespace: &str,
-        lease: &str,
-    ) -> (Self, mpsc::Receiver<Event>) {
+    /// `namespace` and `lease` are the installation's own. The events are made by `publish`.
+    pub(crate) fn new(metrics: Metrics, instance: String, namespace: &str, lease: &str) -> (Self, Emitted) {
         let (queue, waiting) = mpsc::channel(limits::KUBE_EVENTS);
+        let (writing, is_writing) = watch::channel(false);
         let installation = ObjectReference {
             api_version: Some("coordination.k8s.io/v1".to_owned()),
             kind: Some("Lease".to_owned()),
@@ -51,7 +66,13 @@ impl Emitter {
             name: Some(lease.to_owned()),
             ..ObjectReference::default()
         };
-        (Self { queue, metrics, instance, installation, made: 0 }, waiting)
+        let emitted = Emitted { queue: waiting, writing: is_writing };
+        (Self { queue, writing, metrics, instance, installation, made: 0 }, emitted)
+    }
+
+    /// Whether writes are under way: events wait for their end a little.
+    pub(super) fn set_writing(&self, writing: bool) {
+        self.writing.send_if_modified(|now| std::mem::replace(now, writing) != writing);
     }
 
     /// One Event a call: the planner says things once a transition. Dropped and counted where too many wait.
@@ -84,7 +105,8 @@ impl Emitter {
             ),
             ..Event::default()
         };
-        if self.queue.try_send(event).is_err() {
+        let due = Instant::now() + limits::EVENT_DELAY;
+        if self.queue.try_send(Waiting { event, due }).is_err() {
             self.metrics.event_dropped();
         }
     }
@@ -112,8 +134,8 @@ impl Emitter {
 }
 
 /// Makes the events, one after the other. Ends when nobody emits any more.
-pub(crate) async fn publish(client: Client, mut waiting: mpsc::Receiver<Event>, metrics: Metrics) {
-    while let Some(event) = waiting.recv().await {
+pub(crate) async fn publish(client: Client, mut emitted: Emitted, metrics: Metrics) {
+    while let Some(event) = emitted.next().await {
         let namespace = event.metadata.namespace.as_deref().unwrap_or(api::DEFAULT_NAMESPACE);
         let events: Api<Event> = Api::namespaced(client.clone(), namespace);
         let made = timeout(limits::API_CALL, events.create(&PostParams::default(), &event)).await;
@@ -127,7 +149,46 @@ pub(crate) async fn publish(client: Client, mut waiting: mpsc::Receiver<Event>, 
     }
 }
 
+impl Emitted {
+    /// The oldest one, once nothing is being written or it is due.
+    async fn next(&mut self) -> Option<Event> {
+        let Waiting { event, due } = self.queue.recv().await?;
+        // An error is its sender's end; then there are no writes.
+        let _ = timeout_at(due, self.writing.wait_for(|writing| !writing)).await;
+        Some(event)
+    }
+}
+
 /// The note, cut between characters.
 fn shortened(note: &str) -> &str {
     &note[..note.floor_char_boundary(NOTE_BYTES)]
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_event_lets_writes_go_first_but_not_for_ever() {
+        let (mut emitter, mut emitted) =
+            Emitter::new(Metrics::new(), "pod".to_owned(), "penstock", "penstock-operator");
+        for note in ["one", "two"] {
+            emitter.emit(&ObjectRef::Installation, Reason::WorkerLost, Severity::Normal, note);
+        }
+        let note = |event: Option<Option<Event>>| event.and_then(|event| event?.note);
+        assert_eq!(note(emitted.next().now_or_never()).as_deref(), Some("one"), "nothing is written");
+
+        emitter.set_writing(true);
+        let mut two = Box::pin(emitted.next());
+        assert_eq!(note((&mut two).now_or_never()), None);
+        emitter.set_writing(false);
+        assert_eq!(note(two.now_or_never()).as_deref(), Some("two"));
+
+        emitter.set_writing(true);
+        let event = Event { note: Some("late".to_owned()), ..Event::default() };
+        emitter.queue.try_send(Waiting { event, due: Instant::now() }).ok().unwrap();
+        assert_eq!(note(Some(emitted.next().await)).as_deref(), Some("late"));
+    }
 }
