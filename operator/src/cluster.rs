@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Two threads: sessions have one of their own, all else the other. So TLS and gRPC of hundreds of workers that come at once keep no
-//! plan waiting; and what lives as long as a session is allocated apart from what lives as long as a stream (jemalloc gives each
-//! thread an arena), for else the ones keep pages of the others when these are gone.
+//! plan waiting; and what lives as long as a session is allocated apart from what lives as long as a stream, for else the ones keep
+//! pages of the others when these are gone: jemalloc gives a thread the arena that fewest have, so the sessions' thread is made first.
 
 mod admission;
 mod apply;
@@ -24,6 +24,7 @@ pub(crate) use admission::Reviewer;
 
 use std::{collections::BTreeSet, io, net::SocketAddr, process::ExitCode, sync::Arc, thread};
 
+use futures_util::future::BoxFuture;
 use operator_core::Config;
 use tokio::{
     net::TcpListener,
@@ -49,16 +50,18 @@ use crate::{
 
 /// Runs until SIGTERM, or until a part of it ends.
 pub(crate) fn run(args: Operator) -> ExitCode {
+    let apart = Apart::start("sessions");
     telemetry::install(args.log_format, None);
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            tracing::error!("can't make a runtime: {error}");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let (runtime, apart) = match (runtime, apart) {
+        (Ok(runtime), Ok(apart)) => (runtime, apart),
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::error!("can't make a thread and its runtime: {error}");
             return ExitCode::FAILURE;
         }
     };
     let code = runtime.block_on(async {
-        match serve(args).await {
+        match serve(args, apart).await {
             Ok(code) => code,
             Err(error) => {
                 tracing::error!("penstock operator: {error}");
@@ -84,7 +87,7 @@ enum StartError {
     Client(String),
 }
 
-async fn serve(args: Operator) -> Result<ExitCode, StartError> {
+async fn serve(args: Operator, apart: Apart) -> Result<ExitCode, StartError> {
     let certificate = Certificate {
         chain: args.tls_cert.clone(),
         key: args.tls_key.clone(),
@@ -154,7 +157,7 @@ async fn serve(args: Operator) -> Result<ExitCode, StartError> {
     tasks.spawn(watch::run(client.clone(), args.secret_namespaces(), taken, event_sender, synced));
     tasks.spawn(events::publish(client, waiting, metrics));
     let stop = CancellationToken::new();
-    let served = serve_sessions(sessions, session_port, (certificate, pem), stop.clone())?;
+    let served = apart.run(serve_sessions(sessions, session_port, (certificate, pem), stop.clone()));
     tasks.spawn(served.clone().cancelled_owned());
     tasks.spawn(probes::serve(probe_port, probes));
     if let (Some(host), Some(own)) = (args.peers, args.pod_ip) {
@@ -178,33 +181,62 @@ async fn serve(args: Operator) -> Result<ExitCode, StartError> {
     Ok(code)
 }
 
-/// Serves sessions on a thread of their own until `stop`. What is given back is cancelled when that thread has ended, be it by a panic.
-fn serve_sessions(
+/// A thread with a runtime and an arena of its own, which waits for what it is to run.
+struct Apart(sync::oneshot::Sender<BoxFuture<'static, ()>>);
+
+impl Apart {
+    /// Its arena is no other's if it is the second thread of the process.
+    fn start(name: &str) -> io::Result<Self> {
+        let (task, given) = sync::oneshot::channel::<BoxFuture<'static, ()>>();
+        let (begin, begun) = std::sync::mpsc::sync_channel(1);
+        let run = move || {
+            // What a thread allocates first gives it its arena: that this is over is waited for.
+            let made = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let (runtime, made) = match made {
+                Ok(runtime) => (Some(runtime), Ok(())),
+                Err(error) => (None, Err(error)),
+            };
+            let _ = begin.send(made);
+            let Some(runtime) = runtime else { return };
+            if let Ok(task) = runtime.block_on(given) {
+                runtime.block_on(task);
+            }
+            runtime.shutdown_background();
+        };
+        thread::Builder::new().name(name.into()).spawn(run)?;
+        begun.recv().map_err(io::Error::other)??;
+        Ok(Self(task))
+    }
+
+    /// What is given back is cancelled when the thread has ended, be it by a panic.
+    fn run(self, task: impl Future<Output = ()> + Send + 'static) -> CancellationToken {
+        let over = CancellationToken::new();
+        let ended = over.clone().drop_guard();
+        let task = async move {
+            let _at_the_end = ended;
+            task.await;
+        };
+        // Without its thread the task is dropped, and so has ended.
+        drop(self.0.send(Box::pin(task)));
+        over
+    }
+}
+
+/// Serves sessions until `stop`.
+async fn serve_sessions(
     sessions: Sessions,
     port: std::net::TcpListener,
     (certificate, pem): (Certificate, Pem),
     stop: CancellationToken,
-) -> Result<CancellationToken, StartError> {
-    let system = |error| StartError::System { what: "can't make the thread of the sessions", error };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system)?;
-    let served = CancellationToken::new();
-    let ended = served.clone().drop_guard();
-    let serve = move || {
-        let _at_the_end = ended;
-        runtime.block_on(async {
-            tokio::select! {
-                served = certificate::serve(sessions, port, certificate, pem) => {
-                    if let Err(error) = served {
-                        tracing::error!("sessions: {error}");
-                    }
-                }
-                () = stop.cancelled() => {}
+) {
+    tokio::select! {
+        served = certificate::serve(sessions, port, certificate, pem) => {
+            if let Err(error) = served {
+                tracing::error!("sessions: {error}");
             }
-        });
-        runtime.shutdown_background();
-    };
-    thread::Builder::new().name("sessions".into()).spawn(serve).map_err(system)?;
-    Ok(served)
+        }
+        () = stop.cancelled() => {}
+    }
 }
 
 async fn bind(flag: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -12,7 +12,7 @@ use std::{
 };
 
 use operator_core::{Event, event::Hello, ids::SessionId, panel::Witness};
-use proto::control::v1::{WorkerMessage, worker_message::Body};
+use proto::control::v1::worker_message::Body;
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
@@ -21,7 +21,7 @@ use tokio::{
 use tokio_stream::{Stream, wrappers::TcpListenerStream};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{
-    Request, Status, Streaming,
+    Status,
     metadata::MetadataMap,
     transport::{Server, ServerTlsConfig},
 };
@@ -32,6 +32,7 @@ mod service;
 #[cfg(test)]
 mod tests;
 
+use service::Incoming;
 pub(crate) use service::Outbound;
 
 /// All open sessions.
@@ -51,7 +52,8 @@ struct Inner {
 }
 
 struct Open {
-    queue: mpsc::Sender<Outbound>,
+    /// Of boxes: it keeps room for some dozens of them when it is empty.
+    queue: mpsc::Sender<Box<Outbound>>,
     end: CancellationToken,
 }
 
@@ -97,7 +99,7 @@ impl Sessions {
         listener: TcpListener,
         tls: Option<ServerTlsConfig>,
     ) -> Result<(), tonic::transport::Error> {
-        let mut server = Server::builder();
+        let mut server = Server::builder().initial_stream_window_size(limits::SESSION_WINDOW);
         if let Some(tls) = tls {
             server = server.tls_config(tls)?;
         }
@@ -111,7 +113,7 @@ impl Sessions {
     pub(crate) fn send(&self, session: SessionId, message: impl Into<Outbound>) {
         let open = self.open();
         let Some(to) = open.get(&session) else { return };
-        if to.queue.try_send(message.into()).is_err() {
+        if to.queue.try_send(Box::new(message.into())).is_err() {
             to.end.cancel();
             tracing::warn!(%session, "session closed: its worker takes no commands, {} wait", limits::COMMANDS_A_SESSION);
         }
@@ -150,7 +152,7 @@ impl Sessions {
         self,
         session: SessionId,
         pod: Option<Pod>,
-        mut messages: Streaming<WorkerMessage>,
+        mut messages: Incoming,
         end: CancellationToken,
     ) {
         let why = tokio::select! {
@@ -166,12 +168,7 @@ impl Sessions {
         let _ = self.0.events.send(Event::SessionClosed { session }).await;
     }
 
-    async fn pass_on(
-        &self,
-        session: SessionId,
-        pod: Option<&Pod>,
-        messages: &mut Streaming<WorkerMessage>,
-    ) -> String {
+    async fn pass_on(&self, session: SessionId, pod: Option<&Pod>, messages: &mut Incoming) -> String {
         let mut greeted = false;
         loop {
             let message = match timeout(limits::SESSION_SILENCE, messages.message()).await {
@@ -268,9 +265,9 @@ impl Admission {
 
 impl Sessions {
     /// A worker opens a session.
-    async fn session(&self, request: Request<Streaming<WorkerMessage>>) -> Result<Outgoing, Status> {
-        let pod = self.0.admission.admit(request.metadata()).await?;
-        let (queue, messages) = mpsc::channel(limits::COMMANDS_A_SESSION);
+    async fn session(&self, metadata: &MetadataMap, messages: Incoming) -> Result<Outgoing, Status> {
+        let pod = self.0.admission.admit(metadata).await?;
+        let (queue, outgoing) = mpsc::channel(limits::COMMANDS_A_SESSION);
         let end = CancellationToken::new();
         let session = SessionId(self.0.next.fetch_add(1, Ordering::Relaxed));
         {
@@ -281,14 +278,14 @@ impl Sessions {
             open.insert(session, Open { queue, end: end.clone() });
         }
         // Ends with the session: `receive` waits for nothing but the worker, `end` and a deadline.
-        tokio::spawn(self.clone().receive(session, pod, request.into_inner(), end.clone()));
-        Ok(Outgoing { messages, end: Box::pin(end.cancelled_owned()) })
+        tokio::spawn(self.clone().receive(session, pod, messages, end.clone()));
+        Ok(Outgoing { messages: outgoing, end: Box::pin(end.cancelled_owned()) })
     }
 }
 
 /// The queue of a session, on its way out.
 pub(crate) struct Outgoing {
-    messages: mpsc::Receiver<Outbound>,
+    messages: mpsc::Receiver<Box<Outbound>>,
     end: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
@@ -300,9 +297,9 @@ impl Outgoing {
 }
 
 impl Stream for Outgoing {
-    type Item = Outbound;
+    type Item = Box<Outbound>;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Outbound>> {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Box<Outbound>>> {
         if self.poll_end(cx).is_ready() {
             // What still waits is dropped: whoever closes a session wants it closed.
             return Poll::Ready(None);

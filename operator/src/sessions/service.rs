@@ -1,5 +1,5 @@
-//! The service of the contract, as it would be generated, but for what goes out: the directory goes to all workers, is encoded once and
-//! copied for none of them, and a session keeps no buffer as large as its largest message.
+//! The service of the contract, as it would be generated, but for what is kept: the directory goes to all workers, is encoded once and
+//! copied for none of them, and a session keeps no buffer as large as its largest message in either direction.
 
 use std::{
     convert::Infallible,
@@ -12,32 +12,30 @@ use std::{
 };
 
 use futures_util::{Stream, task::AtomicWaker};
-use http_body_util::StreamBody;
+use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
 use prost::{
     Message as _,
-    bytes::{BufMut as _, Bytes},
+    bytes::{Buf as _, BufMut as _, Bytes, BytesMut},
     encoding::{WireType, encode_key, encode_varint},
 };
 use proto::control::v1::{OperatorMessage, WorkerMessage, control_server::SERVICE_NAME};
 use tonic::{
-    Request, Status, Streaming,
+    Status,
     body::Body,
-    codec::Codec as _,
     codegen::{BoxFuture, Service, http},
     metadata::MetadataMap,
     server::NamedService,
 };
-use tonic_prost::ProstCodec;
 
 use super::{Outgoing, Sessions};
 use crate::limits;
 
 /// A message to a worker.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "they wait in boxes")]
 pub(crate) enum Outbound {
-    /// Boxed: a session's queue keeps room for some dozens when it is empty.
-    Message(Box<OperatorMessage>),
+    Message(OperatorMessage),
     /// An `OperatorMessage` with a directory.
     Directory {
         term: u64,
@@ -49,7 +47,7 @@ pub(crate) enum Outbound {
 
 impl From<OperatorMessage> for Outbound {
     fn from(message: OperatorMessage) -> Self {
-        Self::Message(Box::new(message))
+        Self::Message(message)
     }
 }
 
@@ -174,6 +172,56 @@ impl Stream for Frames {
     }
 }
 
+/// What a worker says. tonic's `Streaming` would keep room for the largest message of a session for as long as that lasts.
+pub(crate) struct Incoming {
+    body: Body,
+    /// Of messages that are not whole. There is no buffer while there are none.
+    begun: BytesMut,
+}
+
+impl Incoming {
+    fn new(body: Body) -> Self {
+        Self { body, begun: BytesMut::new() }
+    }
+
+    /// The next message; absent: the worker has ended the session. An error ends it too: one beyond [`limits::MESSAGE_BYTES`], one that is
+    /// no message of the contract. May be cancelled while it waits: nothing is lost.
+    pub(super) async fn message(&mut self) -> Result<Option<WorkerMessage>, Status> {
+        loop {
+            if let Some(message) = self.take()? {
+                return Ok(Some(message));
+            }
+            match self.body.frame().await.transpose()? {
+                // Trailers say nothing here.
+                Some(frame) => self.begun.extend(frame.into_data()),
+                None if self.begun.is_empty() => return Ok(None),
+                None => return Err(Status::data_loss("the session has ended within a message")),
+            }
+        }
+    }
+
+    /// The first one of what has come, if it is whole: a flag for compression, which nobody here asks for, its length, itself.
+    fn take(&mut self) -> Result<Option<WorkerMessage>, Status> {
+        let mut begun = &self.begun[..];
+        let (Ok(compressed), Ok(length)) = (begun.try_get_u8(), begun.try_get_u32()) else { return Ok(None) };
+        if compressed != 0 {
+            return Err(Status::unimplemented("a message is compressed"));
+        }
+        let length = length as usize;
+        if length > limits::MESSAGE_BYTES {
+            let text = format!("a message has {length} bytes; {} are the most", limits::MESSAGE_BYTES);
+            return Err(Status::out_of_range(text));
+        }
+        let Some(whole) = begun.get(..length) else { return Ok(None) };
+        let message = WorkerMessage::decode(whole).map_err(|error| Status::internal(error.to_string()))?;
+        self.begun.advance(PREFIX + length);
+        if self.begun.is_empty() {
+            self.begun = BytesMut::new();
+        }
+        Ok(Some(message))
+    }
+}
+
 /// Serves [`Sessions`].
 #[derive(Clone)]
 pub(super) struct ControlService(pub(super) Sessions);
@@ -199,11 +247,8 @@ impl Service<http::Request<Body>> for ControlService {
                 return Ok(Status::unimplemented("there is only Session").into_http());
             }
             let (parts, body) = request.into_parts();
-            let decoder = ProstCodec::<OperatorMessage, WorkerMessage>::default().decoder();
-            let messages = Streaming::new_request(decoder, body, None, Some(limits::MESSAGE_BYTES));
-            let request =
-                Request::from_parts(MetadataMap::from_headers(parts.headers), parts.extensions, messages);
-            Ok(match sessions.session(request).await {
+            let metadata = MetadataMap::from_headers(parts.headers);
+            Ok(match sessions.session(&metadata, Incoming::new(body)).await {
                 Ok(messages) => {
                     let mut response = http::Response::new(Body::new(StreamBody::new(Frames::new(messages))));
                     let headers = response.headers_mut();
@@ -223,8 +268,12 @@ const GRPC: http::HeaderValue = http::HeaderValue::from_static("application/grpc
 mod tests {
     use std::task::Waker;
 
-    use proto::control::v1::{DirectoryEntry, DirectoryUpdate, operator_message::Body};
+    use proto::control::v1::{
+        Beat, DirectoryEntry, DirectoryUpdate, Hello, operator_message::Body as Told,
+        worker_message::Body as Said,
+    };
     use tokio_util::sync::CancellationToken;
+    use tonic::Code;
 
     use super::*;
 
@@ -240,7 +289,7 @@ mod tests {
         };
         let send = || {
             let message = OperatorMessage { term: 1, sequence: 1, body: None };
-            queue.try_send(Outbound::from(message)).expect("there is room");
+            queue.try_send(Box::new(Outbound::from(message))).expect("there is room");
         };
         let unread: Vec<_> = std::iter::repeat_with(|| {
             send();
@@ -264,6 +313,51 @@ mod tests {
         assert!(matches!(next(), Poll::Ready(None)));
     }
 
+    #[tokio::test]
+    async fn messages_come_whole_however_they_are_cut() {
+        let beat =
+            |number| WorkerMessage { body: Some(Said::Beat(Beat { sequence: number, ..Beat::default() })) };
+        let large = WorkerMessage {
+            body: Some(Said::Hello(Hello { worker: "w".repeat(100_000), ..Hello::default() })),
+        };
+        let said = [beat(1), large, WorkerMessage { body: None }, beat(2)];
+        let framed = |message: &WorkerMessage| {
+            let length = u32::try_from(message.encoded_len()).unwrap();
+            [&[0][..], &length.to_be_bytes(), &message.encode_to_vec()].concat()
+        };
+        let all: Vec<u8> = said.iter().flat_map(framed).collect();
+        for piece in [1, 4, 5, 6, 1000, all.len()] {
+            let mut incoming = incoming(all.chunks(piece).map(|it| Ok(it.to_vec())).collect());
+            for message in &said {
+                assert_eq!(incoming.message().await.unwrap().as_ref(), Some(message), "in pieces of {piece}");
+            }
+            assert_eq!(incoming.message().await.unwrap(), None);
+            assert_eq!(incoming.begun.capacity(), 0, "no room is kept");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_message_ends_the_session() {
+        let too_long = u32::try_from(limits::MESSAGE_BYTES).unwrap() + 1;
+        let cases: [(Vec<u8>, Code); 4] = [
+            (vec![1, 0, 0, 0, 0], Code::Unimplemented),
+            ([&[0][..], &too_long.to_be_bytes()].concat(), Code::OutOfRange),
+            (vec![0, 0, 0, 0, 1, 0xff], Code::Internal),
+            (vec![0, 0, 0, 0, 2, 0], Code::DataLoss),
+        ];
+        for (bytes, code) in cases {
+            let answer = incoming(vec![Ok(bytes.clone())]).message().await;
+            assert_eq!(answer.map_err(|status| status.code()), Err(code), "{bytes:?}");
+        }
+        let reset = incoming(vec![Err(Status::cancelled("reset"))]).message().await;
+        assert_eq!(reset.map_err(|status| status.code()), Err(Code::Cancelled));
+    }
+
+    fn incoming(pieces: Vec<Result<Vec<u8>, Status>>) -> Incoming {
+        let pieces = pieces.into_iter().map(|piece| piece.map(|bytes| Frame::data(Bytes::from(bytes))));
+        Incoming::new(Body::new(StreamBody::new(futures_util::stream::iter(pieces))))
+    }
+
     #[test]
     fn a_directory_that_is_encoded_once_is_the_message_of_the_contract() {
         let entry = |path| DirectoryEntry { path, ..DirectoryEntry::default() };
@@ -285,7 +379,7 @@ mod tests {
             let shared = rest.as_ref().map(|rest| rest.as_ptr());
             assert_eq!(shared, is_shared.then_some(update_bytes.as_ptr()), "many bytes are not copied");
             framed.extend(rest.into_iter().flatten());
-            let body = Some(Body::Directory(update));
+            let body = Some(Told::Directory(update));
             let generated = Outbound::from(OperatorMessage { term: 3, sequence: 300, body });
             let mut whole = Vec::new();
             assert_eq!(generated.frame(&mut whole), None);

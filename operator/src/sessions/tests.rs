@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use operator_core::ids::WorkerName;
-use proto::control::v1::{Beat, Hello, OperatorMessage, control_client::ControlClient};
+use proto::control::v1::{Beat, Hello, OperatorMessage, WorkerMessage, control_client::ControlClient};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Streaming};
 
 use super::*;
 
