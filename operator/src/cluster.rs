@@ -13,6 +13,7 @@
 mod admission;
 mod apply;
 mod certificate;
+pub(crate) mod client;
 mod events;
 mod leader;
 mod objects;
@@ -98,7 +99,8 @@ async fn serve(args: Operator, apart: Apart) -> Result<ExitCode, StartError> {
     let session_port = session_port.map_err(|error| StartError::System { what: "sessions", error })?;
     let probe_port = bind("probes", args.probes).await?;
     let signals = Signals::new().map_err(|error| StartError::System { what: "can't take signals", error })?;
-    let client = client().map_err(StartError::Client)?;
+    let client = client::calls().map_err(StartError::Client)?;
+    let watches = client::watches().map_err(StartError::Client)?;
 
     let metrics = Metrics::new();
     let (event_sender, received) = sync::mpsc::channel(limits::EVENTS);
@@ -109,7 +111,7 @@ async fn serve(args: Operator, apart: Apart) -> Result<ExitCode, StartError> {
     let shutdown = CancellationToken::new();
 
     // Its own, for connections stay with the thread that has opened them.
-    let reviewing = self::client().map_err(StartError::Client)?;
+    let reviewing = client::calls().map_err(StartError::Client)?;
     let reviewer =
         Reviewer::new(reviewing, args.audience.clone(), &args.namespace, &args.workers_service_account);
     let (peers, peers_known) = sync::watch::channel(BTreeSet::new());
@@ -154,7 +156,7 @@ async fn serve(args: Operator, apart: Apart) -> Result<ExitCode, StartError> {
     let mut tasks = JoinSet::new();
     tasks.spawn(signals.watch(shutdown.clone()));
     tasks.spawn(run::run(config, received, asked, drivers));
-    tasks.spawn(watch::run(client.clone(), args.secret_namespaces(), taken, event_sender, synced));
+    tasks.spawn(watch::run(watches, args.secret_namespaces(), taken, event_sender, synced));
     tasks.spawn(events::publish(client, waiting, metrics));
     let stop = CancellationToken::new();
     let served = apart.run(serve_sessions(sessions, session_port, (certificate, pem), stop.clone()));
@@ -241,16 +243,6 @@ async fn serve_sessions(
 
 async fn bind(flag: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
     TcpListener::bind(address).await.map_err(|error| StartError::Bind { flag, address, error })
-}
-
-/// A client with the rights of the pod that this runs in.
-pub(crate) fn client() -> Result<kube::Client, String> {
-    // No kubeconfig: its readers are a tenth of the binary, and an operator outside of its cluster reaches no worker's health port.
-    let mut config = kube::Config::incluster().map_err(|error| error.to_string())?;
-    config.connect_timeout = Some(limits::API_CALL);
-    // A watch is silent for as long as nothing happens; each other call has a deadline where it is made.
-    config.read_timeout = Some(limits::WATCH_SILENCE);
-    kube::Client::try_from(config).map_err(|error| error.to_string())
 }
 
 /// Two processes of one pod are told apart by it.

@@ -95,6 +95,9 @@ pub(crate) const TABLE_ROWS: usize = 40;
 /// One call of the API server that reads or writes one object (design §5). What takes longer counts as lost.
 pub(crate) const API_CALL: Duration = Duration::from_secs(1);
 
+/// Between two pings of a connection to the API server: one that died in silence is closed `API_CALL` after the next.
+pub(crate) const API_PING: Duration = Duration::from_millis(500);
+
 /// Between two attempts at the API server, and between two looks at the Lease.
 pub(crate) const API_RETRY: Duration = Duration::from_millis(500);
 

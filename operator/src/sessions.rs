@@ -28,10 +28,12 @@ use tonic::{
 
 use crate::{cluster::Reviewer, convert, limits, witnesses::Seen, yaml::sha256};
 
+mod queue;
 mod service;
 #[cfg(test)]
 mod tests;
 
+use queue::Queue;
 use service::Incoming;
 pub(crate) use service::Outbound;
 
@@ -52,8 +54,7 @@ struct Inner {
 }
 
 struct Open {
-    /// Of boxes: it keeps room for some dozens of them when it is empty.
-    queue: mpsc::Sender<Box<Outbound>>,
+    queue: Queue,
     end: CancellationToken,
 }
 
@@ -113,7 +114,7 @@ impl Sessions {
     pub(crate) fn send(&self, session: SessionId, message: impl Into<Outbound>) {
         let open = self.open();
         let Some(to) = open.get(&session) else { return };
-        if to.queue.try_send(Box::new(message.into())).is_err() {
+        if to.queue.push(message.into()).is_err() {
             to.end.cancel();
             tracing::warn!(%session, "session closed: its worker takes no commands, {} wait", limits::COMMANDS_A_SESSION);
         }
@@ -267,7 +268,7 @@ impl Sessions {
     /// A worker opens a session.
     async fn session(&self, metadata: &MetadataMap, messages: Incoming) -> Result<Outgoing, Status> {
         let pod = self.0.admission.admit(metadata).await?;
-        let (queue, outgoing) = mpsc::channel(limits::COMMANDS_A_SESSION);
+        let queue = Queue::default();
         let end = CancellationToken::new();
         let session = SessionId(self.0.next.fetch_add(1, Ordering::Relaxed));
         {
@@ -275,17 +276,17 @@ impl Sessions {
             if open.len() >= self.0.open_max {
                 return Err(Status::resource_exhausted("too many sessions"));
             }
-            open.insert(session, Open { queue, end: end.clone() });
+            open.insert(session, Open { queue: queue.clone(), end: end.clone() });
         }
         // Ends with the session: `receive` waits for nothing but the worker, `end` and a deadline.
         tokio::spawn(self.clone().receive(session, pod, messages, end.clone()));
-        Ok(Outgoing { messages: outgoing, end: Box::pin(end.cancelled_owned()) })
+        Ok(Outgoing { queue, end: Box::pin(end.cancelled_owned()) })
     }
 }
 
 /// The queue of a session, on its way out.
 pub(crate) struct Outgoing {
-    messages: mpsc::Receiver<Box<Outbound>>,
+    queue: Queue,
     end: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
@@ -297,13 +298,13 @@ impl Outgoing {
 }
 
 impl Stream for Outgoing {
-    type Item = Box<Outbound>;
+    type Item = Outbound;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Box<Outbound>>> {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Outbound>> {
         if self.poll_end(cx).is_ready() {
             // What still waits is dropped: whoever closes a session wants it closed.
             return Poll::Ready(None);
         }
-        self.messages.poll_recv(cx)
+        self.queue.poll_pop(cx).map(Some)
     }
 }

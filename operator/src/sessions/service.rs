@@ -33,9 +33,8 @@ use crate::limits;
 
 /// A message to a worker.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "they wait in boxes")]
 pub(crate) enum Outbound {
-    Message(OperatorMessage),
+    Message(Box<OperatorMessage>),
     /// An `OperatorMessage` with a directory.
     Directory {
         term: u64,
@@ -47,7 +46,7 @@ pub(crate) enum Outbound {
 
 impl From<OperatorMessage> for Outbound {
     fn from(message: OperatorMessage) -> Self {
-        Self::Message(message)
+        Self::Message(Box::new(message))
     }
 }
 
@@ -275,13 +274,13 @@ mod tests {
     use tokio_util::sync::CancellationToken;
     use tonic::Code;
 
-    use super::*;
+    use super::{super::Queue, *};
 
     #[test]
     fn what_a_slow_worker_has_not_read_waits_as_messages() {
-        let (queue, messages) = tokio::sync::mpsc::channel(100);
-        let end = CancellationToken::new();
-        let mut frames = Frames::new(Outgoing { messages, end: Box::pin(end.clone().cancelled_owned()) });
+        let (queue, end) = (Queue::default(), CancellationToken::new());
+        let outgoing = Outgoing { queue: queue.clone(), end: Box::pin(end.clone().cancelled_owned()) };
+        let mut frames = Frames::new(outgoing);
         let mut cx = Context::from_waker(Waker::noop());
         let mut next = || {
             let frame = Pin::new(&mut frames).poll_next(&mut cx);
@@ -289,7 +288,7 @@ mod tests {
         };
         let send = || {
             let message = OperatorMessage { term: 1, sequence: 1, body: None };
-            queue.try_send(Box::new(Outbound::from(message))).expect("there is room");
+            queue.push(message.into()).expect("there is room");
         };
         let unread: Vec<_> = std::iter::repeat_with(|| {
             send();

@@ -106,7 +106,7 @@ pub(super) enum Cluster {
 
 impl Cluster {
     async fn find() -> Result<Self, String> {
-        match cluster::client() {
+        match cluster::client::calls() {
             Ok(client) => Ok(Self::Pod(client)),
             Err(error) => {
                 let mut kubectl = Command::new("kubectl");
