@@ -97,7 +97,7 @@ impl Shape {
 }
 
 /// The ports of one node.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Ledger {
     held: BTreeMap<u16, Held>,
     /// Numbers that are free and were held before.

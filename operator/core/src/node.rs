@@ -15,7 +15,7 @@ use crate::spec::PortRange;
 pub(crate) const RETIRED_BOOTS_MAX: usize = 16;
 
 /// A node with its ports and its one worker.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Node {
     /// As the API has it; absent when it has not (or, in standalone, has none).
     pub(crate) object: Option<NodeObject>,
@@ -34,7 +34,7 @@ pub(crate) struct Node {
 }
 
 /// A worker process.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Worker {
     pub(crate) name: WorkerName,
     pub(crate) pod_uid: Arc<str>,
@@ -65,7 +65,7 @@ pub(crate) struct Worker {
 }
 
 /// One session with a worker.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Session {
     pub(crate) id: SessionId,
     /// Of the last command.

@@ -135,7 +135,7 @@ impl Verdict {
 }
 
 /// The workers and what is asked about them.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Panel {
     seats: BTreeMap<NodeName, Seat>,
     sessions: BTreeMap<SessionId, NodeName>,
@@ -146,7 +146,7 @@ pub struct Panel {
     last_inquiry: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Seat {
     worker: WorkerName,
     boot: BootId,
@@ -166,7 +166,7 @@ enum Told {
     Held,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Standing {
     /// Heard, or to be asked about at its due time.
     Open,
@@ -174,7 +174,7 @@ enum Standing {
     Lost,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Inquiry {
     id: u64,
     /// All who are asked, or would be if they were heard.

@@ -14,6 +14,7 @@ use crate::event::Listed;
 use crate::ids::{
     Epoch, NodeName, ObjectName, Path, PoolName, ResourceVersion, SessionId, StreamRef, Term, Uid, WriteId,
 };
+use crate::limits;
 use crate::node::Node;
 use crate::pool::Pool;
 use crate::status::{PoolStatus, StreamStatus};
@@ -34,7 +35,7 @@ pub(crate) use holding::{After, unix};
 pub(crate) use indexes::shared_ssrc;
 
 /// Everything that is known.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct State {
     pub(crate) config: Config,
     pub(crate) lead: Option<Lead>,
@@ -96,13 +97,15 @@ pub struct State {
     /// Of `directory`.
     pub(crate) directory_digest: DirectoryDigest,
     pub(crate) counters: Counters,
+    /// Streams at most since memory was given back.
+    pub(crate) streams_most: usize,
     /// The last rank given: order of arrival, age of claims.
     pub(crate) rank: u64,
     pub(crate) last_write: WriteId,
 }
 
 /// This replica leads, or is about to.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Lead {
     pub(crate) listed: BTreeSet<Kind>,
     /// Claims have been rebuilt from the lists.
@@ -125,7 +128,7 @@ pub(crate) enum Kind {
 }
 
 /// Who declares a path, and who may have it open.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct PathEntry {
     /// By age: the first one wins.
     pub(crate) declared: BTreeSet<(u64, Uid)>,
@@ -134,7 +137,7 @@ pub(crate) struct PathEntry {
 }
 
 /// A write under way.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Write {
     /// Of a stream's status.
     Stream {
@@ -162,7 +165,7 @@ pub(crate) enum Write {
 }
 
 /// What the next plan looks at: an event costs what it touches.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Dirty {
     /// Streams whose claim may be wrong.
     pub(crate) streams: BTreeSet<Uid>,
@@ -236,6 +239,7 @@ impl State {
             directory_version: 0,
             directory_digest: DirectoryDigest::default(),
             counters: Counters::default(),
+            streams_most: 0,
             rank: 0,
             last_write: WriteId(0),
         }
@@ -259,6 +263,18 @@ impl State {
     /// What was counted since the start.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// After a plan: whether so many streams have gone since this was last true that a copy is worth making. What is left lies scattered over
+    /// pages that the others had filled; its copy lies on few of them.
+    pub fn has_shrunk(&mut self) -> bool {
+        let left = self.streams.len();
+        self.streams_most = self.streams_most.max(left);
+        let shrunk = self.streams_most >= limits::COMPACTED_FROM && left <= self.streams_most / 4;
+        if shrunk {
+            self.streams_most = left;
+        }
+        shrunk
     }
 
     pub(crate) fn next_rank(&mut self) -> u64 {
@@ -299,3 +315,6 @@ impl Kind {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -41,7 +41,7 @@ pub(crate) enum Timer {
 }
 
 /// All deadlines.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Timers {
     by_time: BTreeSet<(Duration, Timer)>,
     by_timer: BTreeMap<Timer, Duration>,

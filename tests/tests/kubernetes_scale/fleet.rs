@@ -258,8 +258,8 @@ async fn session(
     bearer: &MetadataValue<Ascii>,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let (outbox, messages) = mpsc::channel(OUTBOX);
-    worker.borrow_mut().greet(id, outbox);
     let mut inbound = dial(operators, address, bearer, messages).await?;
+    worker.borrow_mut().greet(id, outbox);
     while let Some(message) = inbound.message().await? {
         if let Some(inquire) = message.inquire {
             spawn_local(witness(worker.clone(), id, inquire));

@@ -137,8 +137,12 @@ impl Replica {
         })
         .max_decoding_message_size(MESSAGE_BYTES_MAX);
 
-        let (outbox, mut batches) = mpsc::channel::<Vec<WorkerMessage>>(OUTBOX);
+        // Nothing is said before the operator has answered: until its settings are here, HTTP/2 would send more at once than it wants.
         let (wire, messages) = mpsc::channel(WIRE);
+        let answer = timeout(PEER_TIMEOUT, client.session(ReceiverStream::new(messages))).await;
+        let mut inbound = answer.map_err(|_| Ended::Deadline { waiting: "it was to answer" })??.into_inner();
+
+        let (outbox, mut batches) = mpsc::channel::<Vec<WorkerMessage>>(OUTBOX);
         let up = Event::Up { session, url: url.to_owned(), outbox };
         events.send(up).await.map_err(|_| Ended::GivenUp)?;
         self.link.up.store(true, Ordering::Relaxed);
@@ -156,9 +160,6 @@ impl Replica {
             Err(Ended::GivenUp)
         };
         let receive = async {
-            let answer = timeout(PEER_TIMEOUT, client.session(ReceiverStream::new(messages))).await;
-            let mut inbound =
-                answer.map_err(|_| Ended::Deadline { waiting: "it was to answer" })??.into_inner();
             while let Some(message) = inbound.message().await? {
                 let received = Event::Received { session, message: Box::new(message) };
                 events.send(received).await.map_err(|_| Ended::GivenUp)?;

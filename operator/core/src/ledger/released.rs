@@ -7,7 +7,7 @@ use crate::port_set::PortSet;
 /// Free numbers that were held before, least recently released first. Two bytes each and one piece of memory: a node that has leased a
 /// thousand numbers keeps them in 2 KiB when its streams are gone. What is leased next is mostly the first; the rest is looked
 /// through, at most 64 Ki numbers.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Released(VecDeque<u16>);
 
 impl Released {
