@@ -60,4 +60,4 @@ pub const EPOCHS_TOLD_MAX: usize = 100_000;
 pub const CLOSED_KEPT: Duration = Duration::from_secs(60);
 
 /// Of so many streams, three quarters have to go before memory is laid out anew: fewer leave no megabyte behind.
-pub(crate) const COMPACTED_FROM: usize = 256;
+pub(crate) const COMPACTED_FROM: usize = 64;

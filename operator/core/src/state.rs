@@ -97,7 +97,7 @@ pub struct State {
     /// Of `directory`.
     pub(crate) directory_digest: DirectoryDigest,
     pub(crate) counters: Counters,
-    /// Streams at most since memory was given back.
+    /// Streams or claims, at most since memory was laid out anew.
     pub(crate) streams_most: usize,
     /// The last rank given: order of arrival, age of claims.
     pub(crate) rank: u64,
@@ -268,7 +268,8 @@ impl State {
     /// After a plan: whether so many streams have gone since this was last true that a copy is worth making. What is left lies scattered over
     /// pages that the others had filled; its copy lies on few of them.
     pub fn has_shrunk(&mut self) -> bool {
-        let left = self.streams.len();
+        // A claim lives on until its ports are closed.
+        let left = self.streams.len().max(self.claims.len());
         self.streams_most = self.streams_most.max(left);
         let shrunk = self.streams_most >= limits::COMPACTED_FROM && left <= self.streams_most / 4;
         if shrunk {
