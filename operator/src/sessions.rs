@@ -32,7 +32,7 @@ mod service;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use service::Outbound;
+pub(crate) use service::{Outbound, Shared};
 
 /// All open sessions.
 #[derive(Clone)]

@@ -51,6 +51,7 @@ pub const INVARIANTS: &[(&str, Check)] = &[
     ("indexes of claims say what the claims say", indexes),
     ("each write under way is awaited by what it writes", writes),
     ("nothing is told to a worker whose inventory was not seen in this term", unknown_workers),
+    ("a worker was told the cluster's own networks before the first stream of its session", networks),
     ("a listener's port is in no pool on its node", listeners),
     ("a replica that does not lead marks nothing for a plan", standing_by),
     ("a claim has a second lease only beside a first, once it may be known", seconds),
@@ -432,6 +433,20 @@ fn unknown_workers(state: &State) -> Vec<String> {
     let told = state.claims.iter().filter(|(_, claim)| claim.told.is_some());
     let unknown = told.filter(|(_, claim)| !state.worker(&claim.node).is_some_and(|worker| worker.known));
     unknown.map(|(key, claim)| format!("{key} on {}", claim.node)).collect()
+}
+
+fn networks(state: &State) -> Vec<String> {
+    let mut found = Vec::new();
+    for (name, node) in &state.nodes {
+        let Some(worker) = node.worker.as_ref().filter(|worker| worker.knows_networks) else { continue };
+        let Some(session) = &worker.session else { continue };
+        let told = node.claims.iter().filter_map(|key| state.claims.get(key)?.told);
+        let is_new = !session.welcomed && told.count() == 0;
+        if !is_new && session.networks != state.networks {
+            found.push(format!("{name} has {:?}, there are {:?}", session.networks, state.networks));
+        }
+    }
+    found
 }
 
 fn standing_by(state: &State) -> Vec<String> {

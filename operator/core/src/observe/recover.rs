@@ -41,6 +41,7 @@ impl State {
         self.dirty.paths.extend(self.paths.keys().cloned());
         self.dirty.pools.extend(self.pools.keys().cloned());
         self.dirty.nodes.extend(self.nodes.keys().cloned());
+        self.dirty.networks = true;
     }
 
     /// Takes the claim that is on a stream's record. Which process it was for is not: its worker's inventory decides.

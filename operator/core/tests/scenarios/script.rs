@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use operator_core::Config;
 use operator_core::config::{NodeMatch, PathGrants};
-use operator_core::event::{Event, NodeObject, WriteOutcome};
+use operator_core::event::{Event, Listed, NodeObject, WriteOutcome};
 use operator_core::ids::{ObjectName, Protocol, Term};
 use operator_core::port_set::PortSet;
 use operator_core::reason::Reason;
@@ -83,8 +84,19 @@ fn step(world: &mut World, line: &str) {
             ready: step.text("ready") != Some("no"),
             unschedulable: step.text("cordoned") == Some("yes"),
             addresses: step.names("addresses").into_iter().map(Into::into).collect(),
+            own: step.names("own").into_iter().map(|it| it.parse().expect("an address")).collect(),
+            pods: step.networks("pods"),
         })),
         ["node", name, "gone"] => world.event(Event::NodeGone { name: name.into() }),
+        ["services", "listed"] => {
+            let names = Some(step.names("names").into_iter().map(Into::into).collect());
+            world.event(Event::Listed(Listed::ServiceCidrs { names }));
+        }
+        ["services", name] => {
+            let networks = step.networks("networks");
+            world.event(Event::ServiceCidrSeen { name: name.into(), networks });
+        }
+        ["services", name, "gone"] => world.event(Event::ServiceCidrGone { name: name.into() }),
         ["worker", name] => world.start_worker(
             name,
             step.text("node").unwrap_or("local"),
@@ -169,6 +181,10 @@ impl<'a> Step<'a> {
     }
 
     fn pool_spec(&self) -> PoolSpec {
+    fn networks(&self, key: &str) -> Vec<IpNet> {
+        self.names(key).into_iter().map(|it| it.parse().expect("a network")).collect()
+    }
+
         let ranges: Vec<PortRange> = self.names("ranges").into_iter().map(range).collect();
         let mut numbers = PortSet::from_ranges(ranges.iter().copied());
         for reserved in self.names("reserved") {

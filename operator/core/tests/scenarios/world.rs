@@ -297,6 +297,7 @@ impl World {
         self.event(Event::Listed(Listed::Secrets { names: BTreeSet::new() }));
         let names = self.state.nodes().map(|node| node.name.clone()).collect();
         self.event(Event::Listed(Listed::Nodes { names }));
+        self.event(Event::Listed(Listed::ServiceCidrs { names: None }));
         self.list(None, &[]);
     }
 
@@ -467,6 +468,7 @@ impl World {
             changes_leases: !worker.old,
             template: worker.template.as_str().into(),
         };
+            knows_networks: !worker.old,
         self.event(Event::Hello { session, hello });
         self.inventory(name);
     }
@@ -651,7 +653,7 @@ impl World {
             worker.term = term;
             worker.sequence = sequence;
             match command {
-                Command::Welcome => {}
+                Command::Welcome | Command::Networks(_) => {}
                 Command::Directory(update) => {
                     let version = update.version;
                     worker.directory = update.digest.map(|digest| KnownDirectory { version, digest });
