@@ -121,6 +121,7 @@ fn step(world: &mut World, line: &str) {
             world.bind_stray(name, stream, step.number("epoch").unwrap_or(1), ports);
         }
         ["worker", name, "leaks", port] => world.leak(name, port.parse().expect("a port is a number")),
+        ["worker", name, "keeps", port] => world.keep(name, port.parse().expect("a port is a number")),
         ["worker", name, "stuck", stream] => world.stuck(name, stream),
         ["worker", name, "clash", stream] => world.clash(name, stream),
         ["thief", node, port] => {
@@ -180,11 +181,11 @@ impl<'a> Step<'a> {
         self.text(key).map(|text| text.split(',').collect()).unwrap_or_default()
     }
 
-    fn pool_spec(&self) -> PoolSpec {
     fn networks(&self, key: &str) -> Vec<IpNet> {
         self.names(key).into_iter().map(|it| it.parse().expect("a network")).collect()
     }
 
+    fn pool_spec(&self) -> PoolSpec {
         let ranges: Vec<PortRange> = self.names("ranges").into_iter().map(range).collect();
         let mut numbers = PortSet::from_ranges(ranges.iter().copied());
         for reserved in self.names("reserved") {
