@@ -113,6 +113,9 @@ pub(crate) const LIST_PAGE: u32 = 500;
 /// One such page, from an API server that is busy with the lists of others.
 pub(crate) const LIST_CALL: Duration = Duration::from_secs(5);
 
+/// A kind that the API server does not have, or does not show, is asked for again after this.
+pub(crate) const KIND_RETRY: Duration = Duration::from_secs(60);
+
 /// The API server ends a watch after this, and the next goes on: a connection that died in silence costs no more.
 pub(crate) const WATCH_SECONDS: u32 = 60;
 

@@ -333,6 +333,8 @@ fn event_kind(event: &Event) -> &'static str {
         Event::NodeGone { .. } => "node_gone",
         Event::SecretSeen { .. } => "secret_seen",
         Event::SecretGone { .. } => "secret_gone",
+        Event::ServiceCidrSeen { .. } => "service_cidr_seen",
+        Event::ServiceCidrGone { .. } => "service_cidr_gone",
         Event::Listed(_) => "listed",
         Event::Confirmed { .. } => "confirmed",
         Event::AbsenceConfirmed => "absence_confirmed",

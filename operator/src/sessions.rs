@@ -35,7 +35,7 @@ mod tests;
 
 use queue::Queue;
 use service::Incoming;
-pub(crate) use service::Outbound;
+pub(crate) use service::{Outbound, Shared};
 
 /// All open sessions.
 #[derive(Clone)]

@@ -216,9 +216,12 @@ async fn feed(
         ready: true,
         unschedulable: false,
         addresses: Vec::new(),
+        own: Vec::new(),
+        pods: Vec::new(),
     };
     let nodes = Event::Listed(Listed::Nodes { names: [name].into() });
-    for event in [Event::Lead { floor: Term(0) }, Event::NodeSeen(node), nodes] {
+    let services = Event::Listed(Listed::ServiceCidrs { names: None });
+    for event in [Event::Lead { floor: Term(0) }, Event::NodeSeen(node), nodes, services] {
         if events.send(event).await.is_err() {
             return;
         }

@@ -70,7 +70,7 @@ fn from_worker() -> Vec<(&'static str, worker_message::Body)> {
                 template: "t".into(),
                 epoch: 5,
                 rtp_shared_port: 10_000,
-                capabilities: vec![Capability::ChangeLeases.into()],
+                capabilities: vec![Capability::ChangeLeases.into(), Capability::ClusterNetworks.into()],
             }),
         ),
         (
@@ -193,6 +193,14 @@ fn from_operator() -> Vec<(&'static str, operator_message::Body)> {
             Body::Watch(Watch { ranges: vec![PortRange { start: 20_000, end: 29_999 }], interval_ms: 5000 }),
         ),
         ("CloseLeak", Body::CloseLeak(CloseLeak { port: 20_000, stream: stream() })),
+        (
+            "ClusterNetworks",
+            Body::Networks(ClusterNetworks {
+                services: vec!["s".into()],
+                pods: vec!["p".into()],
+                nodes: vec!["n".into()],
+            }),
+        ),
         ("Inquire", Body::Inquire(Inquire { inquiry: 7, address: "a".into(), port: 9181 })),
     ]
 }

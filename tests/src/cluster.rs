@@ -161,6 +161,7 @@ impl Cluster {
         booted.into_iter().collect::<Result<(), String>>()?;
         for node in &nodes {
             node.wait_ready(UP)?;
+            node.tell_pods()?;
         }
         Ok(())
     }

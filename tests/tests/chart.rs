@@ -215,6 +215,7 @@ fn the_operator_has_these_rights_and_workers_none() {
         "penstock-operator in all: media.penstock.dev/mediastreams/status,portpools/status: update,patch",
         "penstock-operator in all: media.penstock.dev/portpools: get,list,watch",
         "penstock-operator in all: /nodes: get,list,watch",
+        "penstock-operator in all: networking.k8s.io/servicecidrs: list,watch",
         "penstock-operator in all: events.k8s.io/events: create,patch",
         "penstock-operator in all: authentication.k8s.io/tokenreviews: create",
         "penstock-operator in penstock-system: coordination.k8s.io/leases: get,create,update",

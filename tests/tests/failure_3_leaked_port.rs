@@ -314,6 +314,11 @@ fn a_socket_that_the_worker_forgot_is_set_aside_and_counted() {
         standalone.log().contains("a leak: a socket is open that no stream has"),
         "a person is told what to do"
     );
+    standalone.wait_pool("pool", "the leak told, and no other process blamed", SOON, |pool| {
+        let problem = &pool["status"]["problems"][0];
+        let is_told = problem["source"] == "Leak" && problem["port"] == leaked;
+        is_told && condition(pool, "Conflicted") != "True"
+    });
     // It is set aside, and nobody tries it or asks for it to be closed all the time.
     let asked = || standalone.log().lines().filter(|line| line.contains("leak that is to be closed")).count();
     let tried = || standalone.metric("penstock_bind_failures_total", &[]).unwrap_or(0.0);

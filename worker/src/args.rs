@@ -80,12 +80,12 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 25)]
     pub drain_deadline: u64,
 
-    /// Network that a stream's device (spec.source.rtp.remote) may be in though it is loopback, link-local or this node itself;
-    /// repeat for several
+    /// Network that a stream's device (spec.source.rtp.remote) may be in though it is loopback, link-local, this node itself, or the
+    /// cluster's: of Services, pods or nodes; repeat for several
     #[arg(long, value_name = "CIDR")]
     pub allow_targets: Vec<IpNet>,
 
-    /// Network that it may not be in, whatever else allows it, e.g. those of pods, Services and nodes; repeat for several
+    /// Network that it may not be in, whatever else allows it; repeat for several
     #[arg(long, value_name = "CIDR")]
     pub deny_targets: Vec<IpNet>,
 

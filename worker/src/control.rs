@@ -435,6 +435,9 @@ impl Control {
                 self.revoke(convert::required_ref(stream)?, reason);
             }
             Some(Command::Directory(update)) => self.directory(update),
+            Some(Command::Networks(networks)) => {
+                self.parts.targets.cluster.set(convert::networks(networks)?);
+            }
             Some(Command::InventoryRequest(wire::InventoryRequest { id })) => self.inventory(session, id),
             Some(Command::Watch(watch)) => {
                 self.ranges = convert::ranges(&watch)?;

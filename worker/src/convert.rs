@@ -14,6 +14,7 @@ use crate::assignment::{
 use crate::directory::{Entry, Owner};
 use crate::scan::{Holder, HostPorts, Protocol};
 use crate::shard::PublisherInfo;
+use crate::targets::Networks;
 
 /// A field of a message is not what the contract says.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -184,6 +185,22 @@ pub fn ranges(watch: &wire::Watch) -> Result<Vec<RangeInclusive<u16>>, Invalid> 
     let range =
         |range: &wire::PortRange| Ok(port("ranges.start", range.start)?..=port("ranges.end", range.end)?);
     watch.ranges.iter().map(range).collect()
+}
+
+/// The cluster's own networks.
+pub fn networks(networks: wire::ClusterNetworks) -> Result<Networks, Invalid> {
+    let wire::ClusterNetworks { services, pods, nodes } = networks;
+    let parse = |field, all: Vec<String>| {
+        let parse = |cidr: String| {
+            cidr.parse().map_err(|_| invalid(field, format!("{cidr:?} is not in CIDR notation")))
+        };
+        all.into_iter().map(parse).collect::<Result<_, _>>()
+    };
+    Ok(Networks {
+        services: parse("networks.services", services)?,
+        pods: parse("networks.pods", pods)?,
+        nodes: parse("networks.nodes", nodes)?,
+    })
 }
 
 /// An entry of the directory, as the worker of this name sees it.

@@ -39,7 +39,7 @@ use crate::rtp::RtpStats;
 use crate::seats::Peers;
 use crate::shard;
 use crate::shared_port::SharedPort;
-use crate::targets::Targets;
+use crate::targets::{Cluster, Targets};
 use crate::watchdog::{FINDINGS_MAX, Watchdog};
 
 /// What keeps a worker from starting.
@@ -191,7 +191,7 @@ fn start(args: Args) -> Result<ExitCode, StartError> {
         epoch: 0,
         template: args.template.clone(),
         rtp_shared_port: shared_port.unwrap_or_default().into(),
-        capabilities: vec![Capability::ChangeLeases.into()],
+        capabilities: vec![Capability::ChangeLeases.into(), Capability::ClusterNetworks.into()],
     };
     tracing::info!(
         worker = args.name,
@@ -222,7 +222,8 @@ fn start(args: Args) -> Result<ExitCode, StartError> {
     };
     let pulse = control_pulse.clone();
     let proc = PathBuf::from("/proc");
-    let targets = Targets { allowed: args.allow_targets, denied: args.deny_targets };
+    let targets =
+        Targets { allowed: args.allow_targets, denied: args.deny_targets, cluster: Cluster::default() };
     let parts = Parts {
         operators,
         hello,

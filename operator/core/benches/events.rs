@@ -86,6 +86,7 @@ impl Bench {
         bench.pending.push_back(Event::Listed(Listed::Pools { names: BTreeSet::from(["media".into()]) }));
         bench.pending.push_back(Event::Listed(Listed::Nodes { names: BTreeSet::new() }));
         bench.pending.push_back(Event::Listed(Listed::Secrets { names: BTreeSet::new() }));
+        bench.pending.push_back(Event::Listed(Listed::ServiceCidrs { names: None }));
         let uids = BTreeSet::new();
         bench
             .pending
@@ -193,6 +194,7 @@ impl Bench {
             http_port: 8080,
             rtp_shared_port: None,
             changes_leases: true,
+            knows_networks: true,
             health_port: 9181,
             template: "".into(),
         };
@@ -256,7 +258,7 @@ impl Bench {
                 let inventory = Inventory { sequence, bound, streams, ..Inventory::default() };
                 self.pending.push_back(Event::Inventory { session, inventory });
             }
-            Command::Welcome | Command::Directory(_) | Command::CloseLeak { .. } => {}
+            Command::Welcome | Command::Directory(_) | Command::Networks(_) | Command::CloseLeak { .. } => {}
         }
     }
 }

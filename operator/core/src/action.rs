@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use crate::digest::DirectoryDigest;
 use crate::ids::{
     ObjectName, Path, PoolName, Ports, ResourceVersion, SessionId, StreamRef, Term, Uid, WorkerName, WriteId,
@@ -144,6 +146,8 @@ pub enum Command {
     },
     /// Path to owner.
     Directory(Arc<Directory>),
+    /// Connect to no device there. Of a session that is told of any, before the first `Assign`.
+    Networks(Arc<ClusterNetworks>),
     /// Send an inventory that is begun after this.
     InventoryRequest,
     /// Look for foreign sockets in these ranges.
@@ -262,6 +266,19 @@ pub struct KnownDirectory {
     pub version: u64,
     /// What all that it was told comes to.
     pub digest: DirectoryDigest,
+}
+
+/// The cluster's own networks: whoever may write a MediaStream must not reach through a worker what is for the cluster alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClusterNetworks {
+    /// Of Services.
+    pub services: Vec<IpNet>,
+    /// Of pods, where nodes say which.
+    pub pods: Vec<IpNet>,
+    /// Addresses of nodes.
+    pub nodes: Vec<IpNet>,
+    /// For whoever sends it.
+    pub encoded: Encoded,
 }
 
 /// What is made once of something that goes to many. It says nothing that the thing itself does not say.

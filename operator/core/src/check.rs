@@ -51,6 +51,7 @@ pub const INVARIANTS: &[(&str, Check)] = &[
     ("indexes of claims say what the claims say", indexes),
     ("each write under way is awaited by what it writes", writes),
     ("nothing is told to a worker whose inventory was not seen in this term", unknown_workers),
+    ("a worker was told the cluster's own networks before the first stream of its session", networks),
     ("a listener's port is in no pool on its node", listeners),
     ("a replica that does not lead marks nothing for a plan", standing_by),
     ("a claim has a second lease only beside a first, once it may be known", seconds),
@@ -160,7 +161,7 @@ fn told_twice(state: &State) -> Vec<String> {
 
 fn pairs(state: &State) -> Vec<String> {
     let leases = state.claims.iter();
-    let leases = leases.flat_map(|(key, claim)| claim.leases().map(move |lease| (key, lease.ports)));
+    let leases = leases.flat_map(|(key, claim)| claim.leases().map(move |(_, ports)| (key, ports)));
     let odd = leases
         .filter(|(_, ports)| ports.rtcp.is_some_and(|rtcp| ports.rtp % 2 != 0 || rtcp != ports.rtp + 1));
     odd.map(|(key, ports)| format!("{key} has {ports}")).collect()
@@ -169,13 +170,11 @@ fn pairs(state: &State) -> Vec<String> {
 fn shapes(state: &State) -> Vec<String> {
     let mut found = Vec::new();
     for (key, claim) in &state.claims {
-        for lease in claim.leases() {
-            let Some(source) = &lease.source else { continue };
-            let any = if source.rtcp { Shape::Pair } else { Shape::Single };
-            let asked = source.fixed().map_or(any, Shape::Exact);
-            if !asked.takes(lease.ports) {
-                found.push(format!("{key} has {} for {asked:?}", lease.ports));
-            }
+        let Some(source) = claim.lease.as_ref().and_then(|lease| lease.source.as_ref()) else { continue };
+        let any = if source.rtcp { Shape::Pair } else { Shape::Single };
+        let asked = source.fixed().map_or(any, Shape::Exact);
+        for (_, ports) in claim.leases().filter(|(_, ports)| !asked.takes(*ports)) {
+            found.push(format!("{key} has {ports} for {asked:?}"));
         }
     }
     found
@@ -382,9 +381,9 @@ fn indexes(state: &State) -> Vec<String> {
         {
             found.push(format!("path {path} does not know {key}"));
         }
-        for (lease, name) in claim.leases().filter_map(|lease| Some((lease, claim.name.as_ref()?))) {
-            let numbers = 1 + u32::from(lease.ports.rtcp.is_some());
-            *users.entry((&claim.node, &lease.pool, &name.namespace)).or_default() += numbers;
+        for ((pool, ports), name) in claim.leases().filter_map(|lease| Some((lease, claim.name.as_ref()?))) {
+            let numbers = 1 + u32::from(ports.rtcp.is_some());
+            *users.entry((&claim.node, pool, &name.namespace)).or_default() += numbers;
         }
     }
     let kept: BTreeMap<_, _> = state
@@ -434,6 +433,20 @@ fn unknown_workers(state: &State) -> Vec<String> {
     unknown.map(|(key, claim)| format!("{key} on {}", claim.node)).collect()
 }
 
+fn networks(state: &State) -> Vec<String> {
+    let mut found = Vec::new();
+    for (name, node) in &state.nodes {
+        let Some(worker) = node.worker.as_ref().filter(|worker| worker.knows_networks) else { continue };
+        let Some(session) = &worker.session else { continue };
+        let told = node.claims.iter().filter_map(|key| state.claims.get(key)?.told);
+        let is_new = !session.welcomed && told.count() == 0;
+        if !is_new && session.networks != state.networks {
+            found.push(format!("{name} has {:?}, there are {:?}", session.networks, state.networks));
+        }
+    }
+    found
+}
+
 fn standing_by(state: &State) -> Vec<String> {
     let marks = state.lead.is_none() && state.dirty != Dirty::default();
     marks.then(|| format!("{:?}", state.dirty)).into_iter().collect()
@@ -478,8 +491,8 @@ fn second_told(state: &State) -> Vec<String> {
         let Some(second) = claim.second.as_ref().filter(|second| second.stage == Stage::Reserved) else {
             continue;
         };
-        if told == Some(second.lease.ports) {
-            found.push(format!("{key} was told of {}", second.lease.ports));
+        if told == Some(second.ports) {
+            found.push(format!("{key} was told of {}", second.ports));
         }
     }
     found
@@ -497,10 +510,10 @@ fn moves(state: &State) -> Vec<String> {
         let under_way =
             state.streams.get(&key.uid).is_some_and(|it| it.write.is_some() || it.reading.is_some());
         let Some(second) = claim.successor().filter(|second| !second.arrived) else { continue };
-        let has_pool = state.pools.contains_key(&second.lease.pool);
+        let has_pool = claim.lease.as_ref().is_some_and(|first| state.pools.contains_key(&first.pool));
         let settled = state.is_active() && !state.dirty.shelves && !draining && !under_way;
         if settled && has_pool && !state.is_stale(claim) {
-            found.push(format!("{key} has {:?} beside {:?}", second.lease.ports, claim.ports()));
+            found.push(format!("{key} has {:?} beside {:?}", second.ports, claim.ports()));
         }
     }
     found

@@ -48,11 +48,11 @@ pub(crate) struct Lease {
     pub(crate) source: Option<RtpSource>,
 }
 
-/// A second lease of a claim. It takes the place of the first, which lies outside its pool's ranges; then the two change places,
-/// and the second is the one to be closed.
+/// The numbers of a second lease of a claim, which is else as the first. They take the place of those of the first, which lie outside its
+/// pool's ranges; then the two change places, and the second is the one to be closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Second {
-    pub(crate) lease: Lease,
+    pub(crate) ports: Ports,
     pub(crate) stage: Stage,
     /// Since when both are open.
     pub(crate) since: Option<UnixTime>,
@@ -160,19 +160,15 @@ impl Claim {
         self.lease.as_ref().map(|lease| lease.ports)
     }
 
-    /// Its leases: one, or two for a while.
-    pub(crate) fn leases(&self) -> impl Iterator<Item = &Lease> {
-        self.lease.iter().chain(self.second.as_ref().map(|second| &second.lease))
-    }
-
-    /// The same, to be changed.
-    pub(crate) fn leases_mut(&mut self) -> impl Iterator<Item = &mut Lease> {
-        self.lease.iter_mut().chain(self.second.as_mut().map(|second| &mut second.lease))
+    /// The pool of its leases, and their numbers: of one, or of two for a while.
+    pub(crate) fn leases(&self) -> impl Iterator<Item = (&PoolName, Ports)> {
+        let both = self.ports().into_iter().chain(self.second.as_ref().map(|second| second.ports));
+        self.lease.iter().flat_map(move |lease| both.clone().map(move |ports| (&lease.pool, ports)))
     }
 
     /// All its numbers.
     pub(crate) fn numbers(&self) -> impl Iterator<Item = u16> + '_ {
-        self.leases().flat_map(|lease| lease.ports.numbers())
+        self.leases().flat_map(|(_, ports)| ports.numbers())
     }
 
     /// The lease that is to take the place of the first.
@@ -182,6 +178,6 @@ impl Claim {
 
     /// The second lease, if `port` is one of its numbers.
     pub(crate) fn second_with(&self, port: u16) -> Option<&Second> {
-        self.second.as_ref().filter(|second| second.lease.ports.numbers().any(|number| number == port))
+        self.second.as_ref().filter(|second| second.ports.numbers().any(|number| number == port))
     }
 }

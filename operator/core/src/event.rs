@@ -1,13 +1,16 @@
 //! What can happen: everything that the core ever learns comes in as one of these.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use crate::action::KnownDirectory;
 use crate::ids::{
-    BootId, Epoch, NodeName, ObjectName, PoolName, Ports, Protocol, ResourceVersion, SessionId, StreamRef,
-    Term, Uid, WorkerName, WriteId,
+    BootId, Epoch, NodeName, ObjectName, PoolName, Ports, Protocol, ResourceVersion, ServiceCidrName,
+    SessionId, StreamRef, Term, Uid, WorkerName, WriteId,
 };
 use crate::port_set::PortSet;
 use crate::spec::{PoolObject, PortRange, Selector, StreamObject};
@@ -58,6 +61,18 @@ pub enum Event {
     SecretGone {
         /// Which.
         name: ObjectName,
+    },
+    /// A ServiceCIDR is there or has changed.
+    ServiceCidrSeen {
+        /// Which.
+        name: ServiceCidrName,
+        /// Where Services get their addresses from.
+        networks: Vec<IpNet>,
+    },
+    /// A ServiceCIDR is gone.
+    ServiceCidrGone {
+        /// Which.
+        name: ServiceCidrName,
     },
     /// A consistent list of one kind has been delivered whole: what it had came before as `…Seen` events.
     Listed(Listed),
@@ -153,6 +168,10 @@ pub struct NodeObject {
     pub unschedulable: bool,
     /// Where publishers and players reach it, best first; empty: where its worker says.
     pub addresses: Vec<Arc<str>>,
+    /// Its own addresses.
+    pub own: Vec<IpAddr>,
+    /// Where its pods get their addresses from, if Kubernetes gives them out.
+    pub pods: Vec<IpNet>,
 }
 
 /// A consistent list of one kind.
@@ -179,6 +198,11 @@ pub enum Listed {
     Secrets {
         /// What it had.
         names: BTreeSet<ObjectName>,
+    },
+    /// Of ServiceCIDRs.
+    ServiceCidrs {
+        /// What it had. Absent: the API server has no such kind, or does not show it, and what is known of it stays.
+        names: Option<BTreeSet<ServiceCidrName>>,
     },
 }
 
@@ -234,6 +258,8 @@ pub struct Hello {
     pub rtp_shared_port: Option<u16>,
     /// It follows an edit of an rtp source, and opens a second lease, while an epoch is in force. One of an older version does not.
     pub changes_leases: bool,
+    /// It keeps from the cluster's own networks when it is told of them. One of an older version does not.
+    pub knows_networks: bool,
 }
 
 /// A media socket that is open.

@@ -64,6 +64,10 @@ name! {
     PoolName
 }
 name! {
+    /// A ServiceCIDR. Cluster-scoped.
+    ServiceCidrName
+}
+name! {
     /// `app/key` that a stream is published and played under.
     Path
 }

@@ -30,6 +30,10 @@ pub const VOUCHED_FOR: Duration = Duration::from_millis(2500);
 /// messages, and a worker keeps a buffer as large as the largest.
 pub const DIRECTORY_BYTES: usize = 64 << 10;
 
+/// Between two messages of the cluster's own networks to all workers, however many nodes come and go: 200 nodes are 10 KB at most, to 200
+/// workers 2 MB. A worker takes 5000 nodes in one message, which are 250 KB.
+pub const NETWORKS_PAUSE: Duration = Duration::from_secs(1);
+
 /// Tokens of one Secret: one for each who publishes or plays, and the next of each while they change. Every entry of the directory
 /// that names the Secret has 32 bytes for each, twice when it is for publishers and players: 10 000 of them are 82 MB in a worker.
 pub const TOKENS_MAX: usize = 128;

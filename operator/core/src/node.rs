@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::action::KnownDirectory;
+use crate::action::{ClusterNetworks, KnownDirectory};
 use crate::event::{Hello, Holder, HostPorts, NodeObject};
 use crate::ids::{BootId, PoolName, Protocol, SessionId, StreamRef, Term, WorkerName};
 use crate::ledger::Ledger;
@@ -48,6 +48,8 @@ pub(crate) struct Worker {
     pub(crate) rtp_shared_port: Option<u16>,
     /// It knows of sources that are edited, and of second leases, within an epoch.
     pub(crate) changes_leases: bool,
+    /// It is told of the cluster's own networks.
+    pub(crate) knows_networks: bool,
     /// Absent after its end and before the next.
     pub(crate) session: Option<Session>,
     pub(crate) last_heard: Duration,
@@ -74,6 +76,8 @@ pub(crate) struct Session {
     /// more, and its inventories hold.
     pub(crate) fence: u64,
     pub(crate) welcomed: bool,
+    /// The cluster's own networks as it was told of them; none until then.
+    pub(crate) networks: Arc<ClusterNetworks>,
     /// The ranges that it was told to watch.
     pub(crate) watch: Vec<PortRange>,
     /// Among them are numbers that no inventory of this session has looked at yet: until one has, none of the node is granted.
@@ -132,6 +136,7 @@ impl Worker {
             health_port: _,
             rtp_shared_port,
             changes_leases,
+            knows_networks,
         } = hello;
         Self {
             name: worker,
@@ -144,6 +149,7 @@ impl Worker {
             http_port,
             rtp_shared_port,
             changes_leases,
+            knows_networks,
             session: Some(Session::new(session, term)),
             last_heard: now,
             before: None,
@@ -176,6 +182,7 @@ impl Session {
             sequence: 0,
             fence: 0,
             welcomed: false,
+            networks: Arc::default(),
             watch: Vec::new(),
             looking: false,
             directory,
@@ -188,6 +195,7 @@ impl Session {
     /// Nothing holds that was told or learnt in it; its sequence goes on.
     pub(crate) fn forget(&mut self) {
         self.welcomed = false;
+        self.networks = Arc::default();
         self.watch.clear();
         self.looking = false;
         self.directory = Informed::Unknown;

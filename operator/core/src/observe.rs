@@ -32,6 +32,8 @@ impl State {
             Event::NodeGone { name } => self.lose_node(&name),
             Event::SecretSeen { name, token_sha256 } => self.see_secret(name, Some(token_sha256)),
             Event::SecretGone { name } => self.see_secret(name, None),
+            Event::ServiceCidrSeen { name, networks } => self.see_service_cidr(name, networks),
+            Event::ServiceCidrGone { name } => self.lose_service_cidr(&name),
             Event::Listed(listed) => self.note_list(listed, now),
             Event::Confirmed { uid, found } => self.note_confirmed(&uid, found.map(|object| *object), now),
             Event::AbsenceConfirmed => self.believe_absences(),

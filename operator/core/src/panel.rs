@@ -235,6 +235,8 @@ impl Panel {
             | Event::NodeSeen(_)
             | Event::SecretSeen { .. }
             | Event::SecretGone { .. }
+            | Event::ServiceCidrSeen { .. }
+            | Event::ServiceCidrGone { .. }
             | Event::Listed(_)
             | Event::Confirmed { .. }
             | Event::AbsenceConfirmed

@@ -12,6 +12,7 @@ mod directory;
 mod drain;
 mod expire;
 mod greet;
+mod networks;
 mod place;
 mod pool_status;
 mod release;
@@ -27,6 +28,7 @@ pub fn plan(state: &mut State, now: Now) -> Vec<Action> {
         if state.dirty.shelves {
             state.restock(now);
         }
+        state.update_networks(now);
         state.greet_workers(now);
         state.settle_streams(now);
         state.tell_workers(now);

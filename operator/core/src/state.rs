@@ -5,14 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::action::{Action, DirectoryEntry};
+use ipnet::IpNet;
+
+use crate::action::{Action, ClusterNetworks, DirectoryEntry};
 use crate::claim::Claim;
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::digest::DirectoryDigest;
 use crate::event::Listed;
 use crate::ids::{
-    Epoch, NodeName, ObjectName, Path, PoolName, ResourceVersion, SessionId, StreamRef, Term, Uid, WriteId,
+    Epoch, NodeName, ObjectName, Path, PoolName, ResourceVersion, ServiceCidrName, SessionId, StreamRef,
+    Term, Uid, WriteId,
 };
 use crate::limits;
 use crate::node::Node;
@@ -67,6 +70,9 @@ pub struct State {
     pub(crate) ssrcs: BTreeMap<u32, BTreeSet<(u64, Uid)>>,
     pub(crate) secrets: BTreeMap<ObjectName, Arc<[[u8; 32]]>>,
     pub(crate) secret_users: BTreeMap<ObjectName, BTreeSet<Uid>>,
+    pub(crate) service_cidrs: BTreeMap<ServiceCidrName, Vec<IpNet>>,
+    /// What workers are told of these and of nodes.
+    pub(crate) networks: Arc<ClusterNetworks>,
     /// Streams that wait for a port, in the order of arrival.
     pub(crate) queues: BTreeMap<Queue, BTreeSet<(Arrival, Uid)>>,
     /// Streams on numbers that their pool has no longer, for which no other number is free.
@@ -125,6 +131,7 @@ pub(crate) enum Kind {
     Pools,
     Nodes,
     Secrets,
+    ServiceCidrs,
 }
 
 /// Who declares a path, and who may have it open.
@@ -195,6 +202,8 @@ pub(crate) struct Dirty {
     pub(crate) paths: BTreeSet<Path>,
     /// Some worker can take streams that could not before, or pools changed.
     pub(crate) placement: bool,
+    /// The cluster's own networks may be others than workers were told.
+    pub(crate) networks: bool,
 }
 
 impl State {
@@ -222,6 +231,8 @@ impl State {
             ssrcs: BTreeMap::new(),
             secrets: BTreeMap::new(),
             secret_users: BTreeMap::new(),
+            service_cidrs: BTreeMap::new(),
+            networks: Arc::default(),
             queues: BTreeMap::new(),
             cramped: BTreeMap::new(),
             seconds: BTreeSet::new(),
@@ -302,7 +313,7 @@ impl Lead {
 
     /// Whether each kind has been listed.
     pub(crate) fn has_listed_all(&self) -> bool {
-        self.listed.len() == 4
+        self.listed.len() == 5
     }
 }
 
@@ -313,6 +324,7 @@ impl Kind {
             Listed::Pools { .. } => Self::Pools,
             Listed::Nodes { .. } => Self::Nodes,
             Listed::Secrets { .. } => Self::Secrets,
+            Listed::ServiceCidrs { .. } => Self::ServiceCidrs,
         }
     }
 }

@@ -337,7 +337,7 @@ pub struct PoolStatus {
     pub worst_node: Option<WorstNode>,
     /// Streams that hold a shrink, at most 50.
     pub blocked_by: Vec<ObjectName>,
-    /// Numbers that somebody else holds, at most 50.
+    /// Numbers in quarantine, and those of ours that somebody else holds, too; at most 50.
     pub problems: Vec<Problem>,
     /// By type.
     pub conditions: Conditions,
@@ -367,13 +367,15 @@ pub struct Problem {
     pub since: UnixTime,
 }
 
-/// How it is known that somebody else holds a number.
+/// How it is known that a number can't be leased though no stream has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ProblemSource {
     /// A worker could not bind it.
     BindFailed,
     /// A worker's host scan shows it.
     HostScan,
+    /// Our worker says that it has it open for no stream.
+    Leak,
 }
 
 impl ProblemSource {
@@ -382,11 +384,12 @@ impl ProblemSource {
         match self {
             Self::BindFailed => "BindFailed",
             Self::HostScan => "HostScan",
+            Self::Leak => "Leak",
         }
     }
 
     /// The source written as `text`.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::BindFailed, Self::HostScan].into_iter().find(|source| source.as_str() == text)
+        [Self::BindFailed, Self::HostScan, Self::Leak].into_iter().find(|source| source.as_str() == text)
     }
 }

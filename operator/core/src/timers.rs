@@ -38,6 +38,8 @@ pub(crate) enum Timer {
     LeadWindow,
     /// The directory may be sent to all again.
     Directory,
+    /// The cluster's own networks may be sent to all again.
+    Networks,
 }
 
 /// All deadlines.

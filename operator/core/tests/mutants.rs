@@ -82,6 +82,20 @@ const MUTANTS: &[Mutant] = &[
         "fn can_take(&self) -> bool {\n        ",
     ),
     mutant(
+        "networks-not-at-first",
+        "a worker was told the cluster's own networks before the first stream of its session",
+        "plan/greet.rs",
+        "            self.send_networks(&name);\n",
+        "",
+    ),
+    mutant(
+        "networks-not-again",
+        "a worker was told the cluster's own networks before the first stream of its session",
+        "plan/networks.rs",
+        "        self.dirty.nodes.extend(self.sessions.values().cloned());\n",
+        "",
+    ),
+    mutant(
         "grant-unseen-range",
         "a number that a stranger has had since before the worker began is not granted",
         "plan/greet.rs",

@@ -1,8 +1,12 @@
 //! Objects of the API server, into what the planner takes. One that can't be read hides no other.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use k8s_openapi::api::core::v1::{Node, Secret};
+use ipnet::IpNet;
+use k8s_openapi::api::{
+    core::v1::{Node, Secret},
+    networking::v1::ServiceCIDR,
+};
 use kube::{
     Client, ResourceExt as _,
     api::{Api, DynamicObject},
@@ -11,7 +15,7 @@ use kube::{
 use operator_core::{
     api::{self, MediaStream, MediaStreamStatus, PortPool, convert},
     event::NodeObject,
-    ids::{NodeName, ObjectName},
+    ids::{NodeName, ObjectName, ServiceCidrName},
     spec::{PoolObject, StreamObject},
 };
 use serde::Deserialize;
@@ -78,6 +82,8 @@ pub(super) fn node(node: &Node) -> NodeObject {
     let annotated = node.annotations().get(ADDRESSES_ANNOTATION).map(|text| {
         text.split(',').map(str::trim).filter(|it| !it.is_empty()).map(Arc::from).collect::<Vec<Arc<str>>>()
     });
+    let own = ["InternalIP", "ExternalIP"].map(of_type).concat();
+    let pods = node.spec.iter().flat_map(|spec| spec.pod_cidrs.iter().flatten().chain(&spec.pod_cidr));
     let addresses = annotated
         .filter(|all| !all.is_empty())
         .unwrap_or_else(|| [of_type("ExternalIP"), of_type("InternalIP")].concat());
@@ -87,7 +93,20 @@ pub(super) fn node(node: &Node) -> NodeObject {
         ready,
         unschedulable: node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or_default(),
         addresses,
+        own: own.iter().filter_map(|address| address.parse::<IpAddr>().ok()).collect(),
+        pods: networks(pods),
     }
+}
+
+/// A ServiceCIDR. One that is to go is there until no Service has an address of it.
+pub(super) fn service_cidr(object: &ServiceCIDR) -> (ServiceCidrName, Vec<IpNet>) {
+    let networks = object.spec.iter().flat_map(|spec| spec.cidrs.iter().flatten());
+    (ServiceCidrName::from(object.name_any()), self::networks(networks))
+}
+
+/// The API server has seen to it that each can be read.
+fn networks<'a>(cidrs: impl Iterator<Item = &'a String>) -> Vec<IpNet> {
+    cidrs.filter_map(|cidr| cidr.parse().ok()).collect()
 }
 
 /// A Secret with tokens: only digests of them are kept. One that holds none lets nobody in.

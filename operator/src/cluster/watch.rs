@@ -11,7 +11,10 @@ use futures_util::{
     stream::{BoxStream, FuturesUnordered},
 };
 use http::StatusCode;
-use k8s_openapi::api::core::v1::{Node, Secret};
+use k8s_openapi::api::{
+    core::v1::{Node, Secret},
+    networking::v1::ServiceCIDR,
+};
 use kube::{
     Client, Resource,
     api::{Api, DynamicObject, ListParams, ObjectList, WatchEvent, WatchParams},
@@ -20,7 +23,7 @@ use kube::{
 use operator_core::{
     Event, api,
     event::Listed,
-    ids::{NodeName, ObjectName, PoolName, ResourceVersion, Uid},
+    ids::{NodeName, ObjectName, PoolName, ResourceVersion, ServiceCidrName, Uid},
 };
 use serde::de::DeserializeOwned;
 use tokio::{
@@ -72,7 +75,7 @@ pub(super) async fn run(
 }
 
 /// Kinds that are watched; so many lists make a replica ready.
-pub(super) const KINDS: usize = 4;
+pub(super) const KINDS: usize = 5;
 
 fn start(
     client: &Client,
@@ -90,6 +93,7 @@ fn start(
         Namespaces::These(names) => names.iter().map(|name| Api::namespaced(client.clone(), name)).collect(),
     };
     watches.spawn(follow::<Secrets>(secrets, feed()));
+    watches.spawn(follow::<ServiceCidrs>(vec![Api::all(client.clone())], feed()));
     watches
 }
 
@@ -105,6 +109,13 @@ struct Closed;
 impl Feed {
     async fn send(&self, event: Event) -> Result<(), Closed> {
         self.events.send(event).await.map_err(|_| Closed)
+    }
+
+    /// Counts a kind, the first time.
+    fn count_once(&self, first: &mut bool) {
+        if std::mem::take(first) {
+            self.synced.send_modify(|kinds| *kinds = (*kinds + 1).min(KINDS));
+        }
     }
 }
 
@@ -127,6 +138,11 @@ trait Watched {
     fn gone(object: &Self::Object) -> Event;
     fn key(object: &Self::Object) -> Self::Key;
     fn listed(version: ResourceVersion, keys: BTreeSet<Self::Key>) -> Listed;
+
+    /// What stands for its list where the API server does not have or does not show the kind. Absent: that is not gone on without.
+    fn unlisted() -> Option<Listed> {
+        None
+    }
 }
 
 struct Streams;
@@ -229,6 +245,37 @@ impl Watched for Secrets {
     }
 }
 
+struct ServiceCidrs;
+
+impl Watched for ServiceCidrs {
+    type Object = ServiceCIDR;
+    type Key = ServiceCidrName;
+    const KIND: &'static str = "ServiceCIDRs";
+
+    fn seen(object: &ServiceCIDR) -> Event {
+        let (name, networks) = objects::service_cidr(object);
+        Event::ServiceCidrSeen { name, networks }
+    }
+
+    fn gone(object: &ServiceCIDR) -> Event {
+        Event::ServiceCidrGone { name: Self::key(object) }
+    }
+
+    fn key(object: &ServiceCIDR) -> ServiceCidrName {
+        ServiceCidrName::from(object.metadata.name.as_deref().unwrap_or_default())
+    }
+
+    fn listed(_: ResourceVersion, names: BTreeSet<ServiceCidrName>) -> Listed {
+        Listed::ServiceCidrs { names: Some(names) }
+    }
+
+    /// They are there since Kubernetes 1.33; before it, and without the right to list them, worker.targets.deny of the chart has to name
+    /// the networks of Services.
+    fn unlisted() -> Option<Listed> {
+        Some(Listed::ServiceCidrs { names: None })
+    }
+}
+
 fn uid(object: &DynamicObject) -> Uid {
     Uid::from(object.metadata.uid.as_deref().unwrap_or_default())
 }
@@ -238,24 +285,36 @@ async fn follow<W: Watched>(apis: Vec<Api<W::Object>>, feed: Feed)
 where
     W::Object: Resource,
 {
-    let mut first = true;
+    let (mut first, mut lacking) = (true, false);
     loop {
         let begun = match list::<W>(&apis, &feed).await {
             Ok(begun) => begun,
             Err(Relist::Never(Closed)) => return,
+            Err(Relist::Unlisted(why, listed)) => {
+                if !std::mem::replace(&mut lacking, true) {
+                    tracing::warn!("{} are not known, and are gone on without: {why}", W::KIND);
+                    if feed.send(Event::Listed(listed)).await.is_err() {
+                        return;
+                    }
+                }
+                feed.count_once(&mut first);
+                sleep(limits::KIND_RETRY).await;
+                continue;
+            }
             Err(Relist::Because(error)) => {
                 tracing::warn!("a list failed, and is tried again: {error}");
                 sleep(limits::API_RETRY).await;
                 continue;
             }
         };
-        if std::mem::take(&mut first) {
-            feed.synced.send_modify(|kinds| *kinds = (*kinds + 1).min(KINDS));
-        }
+        lacking = false;
+        feed.count_once(&mut first);
         let watches = apis.iter().zip(begun).map(|(api, begun)| watch_one::<W>(api, begun, &feed));
         let mut watches: FuturesUnordered<_> = watches.collect();
         match watches.next().await {
-            Some(Relist::Because(why)) => tracing::info!("objects are listed again: {why}"),
+            Some(Relist::Because(why) | Relist::Unlisted(why, _)) => {
+                tracing::info!("objects are listed again: {why}");
+            }
             Some(Relist::Never(Closed)) => return,
             // There is nothing to watch; the task is ended from outside.
             None => std::future::pending().await,
@@ -267,6 +326,8 @@ where
 enum Relist {
     Because(String),
     Never(Closed),
+    /// The API server does not have the kind, or does not show it, and it is gone on without.
+    Unlisted(String, Listed),
 }
 
 impl From<Closed> for Relist {
@@ -365,7 +426,7 @@ async fn page_list<W: Watched>(
     feed: &Feed,
 ) -> Result<(BTreeSet<W::Key>, Begun<W::Object>), Relist> {
     let all = ListParams { field_selector: W::fields(), ..ListParams::default() }.limit(limits::LIST_PAGE);
-    let mut page = Some(list_page(api, all.clone()).await.map_err(Relist::Because)?);
+    let mut page = Some(list_page(api, all.clone()).await.map_err(relist::<W>)?);
     let (mut keys, mut version) = (BTreeSet::new(), None);
     while let Some(ObjectList { types: _, metadata, items }) = page {
         // Of the first page, whose state all are of.
@@ -382,18 +443,41 @@ async fn page_list<W: Watched>(
         };
         let (next, sent) = join(next, send).await;
         sent?;
-        page = next.transpose().map_err(Relist::Because)?;
+        page = next.transpose().map_err(relist::<W>)?;
     }
     Ok((keys, Begun { version: version.unwrap_or_default(), watch: None }))
 }
 
-async fn list_page<T>(api: &Api<T>, page: ListParams) -> Result<ObjectList<T>, String>
+/// What follows from a list that failed.
+fn relist<W: Watched>(failed: ListError) -> Relist {
+    let hidden = match &failed {
+        ListError::Api(kube::Error::Api(status)) => {
+            [StatusCode::NOT_FOUND, StatusCode::FORBIDDEN].iter().any(|it| it.as_u16() == status.code)
+        }
+        ListError::Api(_) | ListError::Late => false,
+    };
+    match W::unlisted().filter(|_| hidden) {
+        Some(listed) => Relist::Unlisted(failed.to_string(), listed),
+        None => Relist::Because(failed.to_string()),
+    }
+}
+
+/// Why there is no list.
+#[derive(Debug, thiserror::Error)]
+enum ListError {
+    #[error(transparent)]
+    Api(#[from] kube::Error),
+    #[error("no answer in {:?}", limits::LIST_CALL)]
+    Late,
+}
+
+async fn list_page<T>(api: &Api<T>, page: ListParams) -> Result<ObjectList<T>, ListError>
 where
     T: DeserializeOwned + Clone + std::fmt::Debug,
 {
     match timeout(limits::LIST_CALL, api.list(&page)).await {
-        Ok(answer) => answer.map_err(|error| error.to_string()),
-        Err(_) => Err(format!("no answer in {:?}", limits::LIST_CALL)),
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(ListError::Late),
     }
 }
 
@@ -506,7 +590,7 @@ where
 /// The version that the API has come to: one object, read from etcd's quorum.
 async fn newest<W: Watched>(api: &Api<W::Object>) -> Result<String, String> {
     let one = ListParams { field_selector: W::fields(), ..ListParams::default() }.limit(1);
-    let list = list_page(api, one).await?;
+    let list = list_page(api, one).await.map_err(|error| error.to_string())?;
     list.metadata.resource_version.ok_or_else(|| "a list has no version".to_owned())
 }
 

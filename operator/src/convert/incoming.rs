@@ -107,6 +107,7 @@ fn hello(it: wire::Hello) -> Result<Hello, Unsound> {
             number => Some(port("hello.rtp_shared_port", number)?),
         },
         changes_leases: capabilities.contains(&wire::Capability::ChangeLeases.into()),
+        knows_networks: capabilities.contains(&wire::Capability::ClusterNetworks.into()),
     })
 }
 

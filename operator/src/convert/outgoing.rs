@@ -2,9 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
+use ipnet::IpNet;
 use operator_core::{
     Command,
-    action::{Assign, AssignedSource, Directory, DirectoryEntry, Tokens},
+    action::{Assign, AssignedSource, ClusterNetworks, Directory, DirectoryEntry, Tokens},
     ids::{Ports, StreamRef, Term},
     spec::{
         Latency, OnDuplicate, PlayPolicy, PlayProtocol, PortRange, PublishPolicy, PushProtocol, Remote,
@@ -14,7 +15,7 @@ use operator_core::{
 use prost::{Message as _, bytes::Bytes};
 use proto::control::v1::{self as wire, operator_message::Body};
 
-use crate::sessions::Outbound;
+use crate::sessions::{Outbound, Shared};
 
 /// Asks a worker to look at another one's health port: a question, which has no place among commands.
 pub(crate) fn inquire(inquiry: u64, address: &str, port: u16) -> wire::OperatorMessage {
@@ -33,7 +34,11 @@ pub(crate) fn operator_message(replica: &str, term: Term, sequence: u64, command
         }),
         Command::Directory(it) => {
             let encoded = it.encoded.get_or_make(|| directory(it).encode_to_vec());
-            return Outbound::Directory { term: term.0, sequence, update: Bytes::from_owner(encoded) };
+            return Outbound::shared(term.0, sequence, Shared::Directory, Bytes::from_owner(encoded));
+        }
+        Command::Networks(it) => {
+            let encoded = it.encoded.get_or_make(|| networks(it).encode_to_vec());
+            return Outbound::shared(term.0, sequence, Shared::Networks, Bytes::from_owner(encoded));
         }
         Command::InventoryRequest => Body::InventoryRequest(wire::InventoryRequest { id: sequence }),
         Command::Watch { ranges, interval } => Body::Watch(wire::Watch {
@@ -78,6 +83,12 @@ fn directory(it: &Directory) -> wire::DirectoryUpdate {
         more: *more,
         digest: digest.map(|digest| digest.to_bytes().to_vec()).unwrap_or_default(),
     }
+}
+
+fn networks(it: &ClusterNetworks) -> wire::ClusterNetworks {
+    let ClusterNetworks { services, pods, nodes, encoded: _ } = it;
+    let text = |all: &[IpNet]| all.iter().map(ToString::to_string).collect();
+    wire::ClusterNetworks { services: text(services), pods: text(pods), nodes: text(nodes) }
 }
 
 fn directory_entry(it: &DirectoryEntry) -> wire::DirectoryEntry {

@@ -1,5 +1,5 @@
-//! The service of the contract, as it would be generated, but for what is kept: the directory goes to all workers, is encoded once and
-//! copied for none of them, and a session keeps no buffer as large as its largest message in either direction.
+//! The service of the contract, as it would be generated, but for what is kept: what goes to all workers is encoded once and copied for none
+//! of them, and a session keeps no buffer as large as its largest message in either direction.
 
 use std::{
     convert::Infallible,
@@ -35,13 +35,23 @@ use crate::limits;
 #[derive(Clone, Debug)]
 pub(crate) enum Outbound {
     Message(Box<OperatorMessage>),
-    /// An `OperatorMessage` with a directory.
-    Directory {
+    /// An `OperatorMessage` that differs from those to other workers by its head alone.
+    Shared {
         term: u64,
         sequence: u64,
-        /// A `DirectoryUpdate`, encoded.
-        update: Bytes,
+        body: Shared,
+        /// The message in the body, encoded.
+        encoded: Bytes,
     },
+}
+
+/// What goes to all workers, by the number of its field in an `OperatorMessage`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Shared {
+    /// A `DirectoryUpdate`.
+    Directory = 6,
+    /// `ClusterNetworks`.
+    Networks = 11,
 }
 
 impl From<OperatorMessage> for Outbound {
@@ -50,10 +60,12 @@ impl From<OperatorMessage> for Outbound {
     }
 }
 
-/// The number of the contract's field for a directory.
-const DIRECTORY: u32 = 6;
-
 impl Outbound {
+    /// What was encoded for all.
+    pub(crate) fn shared(term: u64, sequence: u64, body: Shared, encoded: Bytes) -> Self {
+        Self::Shared { term, sequence, body, encoded }
+    }
+
     /// Appends the message as gRPC frames it: a flag for compression, which there is none of, its length, itself. What is behind it
     /// comes back: bytes that all workers share. A few are copied: a frame for them would cost more, for a session keeps 300 bytes
     /// for as many frames as ever waited in it.
@@ -65,16 +77,16 @@ impl Outbound {
                 message.encode(to).expect("a vector takes any message");
                 None
             }
-            Self::Directory { term, sequence, update } => {
+            Self::Shared { term, sequence, body, encoded } => {
                 let head = OperatorMessage { term, sequence, body: None };
                 head.encode(to).expect("a vector takes any message");
-                encode_key(DIRECTORY, WireType::LengthDelimited, to);
-                encode_varint(update.len() as u64, to);
-                if update.len() < limits::FRAME_BYTES {
-                    to.put(update);
+                encode_key(body as u32, WireType::LengthDelimited, to);
+                encode_varint(encoded.len() as u64, to);
+                if encoded.len() < limits::FRAME_BYTES {
+                    to.put(encoded);
                     None
                 } else {
-                    Some(update)
+                    Some(encoded)
                 }
             }
         };
@@ -268,7 +280,7 @@ mod tests {
     use std::task::Waker;
 
     use proto::control::v1::{
-        Beat, DirectoryEntry, DirectoryUpdate, Hello, operator_message::Body as Told,
+        Beat, ClusterNetworks, DirectoryEntry, DirectoryUpdate, Hello, operator_message::Body as Told,
         worker_message::Body as Said,
     };
     use tokio_util::sync::CancellationToken;
@@ -358,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_encoded_once_is_the_message_of_the_contract() {
+    fn what_is_encoded_once_is_the_message_of_the_contract() {
         let entry = |path| DirectoryEntry { path, ..DirectoryEntry::default() };
         let small = DirectoryUpdate {
             version: 7,
@@ -370,16 +382,25 @@ mod tests {
         };
         let large = (0..1000).map(|number| entry(format!("live/camera-{number}"))).collect();
         let large = DirectoryUpdate { entries: large, ..small.clone() };
-        for (update, is_shared) in [(DirectoryUpdate::default(), false), (small, false), (large, true)] {
-            let update_bytes = Bytes::from(update.encode_to_vec());
-            let ours = Outbound::Directory { term: 3, sequence: 300, update: update_bytes.clone() };
+        let nodes = (0..2000).map(|number| format!("10.0.{}.{}/32", number / 256, number % 256)).collect();
+        let networks = ClusterNetworks { services: vec!["10.96.0.0/12".to_owned()], nodes, pods: Vec::new() };
+        let of_directory = |update: DirectoryUpdate, is_shared| {
+            (Shared::Directory, update.encode_to_vec(), Told::Directory(update), is_shared)
+        };
+        for (field, encoded, body, is_shared) in [
+            of_directory(DirectoryUpdate::default(), false),
+            of_directory(small, false),
+            of_directory(large, true),
+            (Shared::Networks, networks.encode_to_vec(), Told::Networks(networks), true),
+        ] {
+            let encoded = Bytes::from(encoded);
+            let ours = Outbound::shared(3, 300, field, encoded.clone());
             let mut framed = Vec::new();
             let rest = ours.frame(&mut framed);
             let shared = rest.as_ref().map(|rest| rest.as_ptr());
-            assert_eq!(shared, is_shared.then_some(update_bytes.as_ptr()), "many bytes are not copied");
+            assert_eq!(shared, is_shared.then_some(encoded.as_ptr()), "many bytes are not copied");
             framed.extend(rest.into_iter().flatten());
-            let body = Some(Told::Directory(update));
-            let generated = Outbound::from(OperatorMessage { term: 3, sequence: 300, body });
+            let generated = Outbound::from(OperatorMessage { term: 3, sequence: 300, body: Some(body) });
             let mut whole = Vec::new();
             assert_eq!(generated.frame(&mut whole), None);
             assert_eq!(framed, whole);

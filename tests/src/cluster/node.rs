@@ -207,6 +207,13 @@ impl Node {
         })
     }
 
+    /// Tells Kubernetes where its pods are, as its controller does where that gives each node a part of the cluster's.
+    pub(super) fn tell_pods(&self) -> Result<(), String> {
+        let pods = network::pods(self.number);
+        let patch = format!("{{\"spec\": {{\"podCIDR\": \"{pods}\", \"podCIDRs\": [\"{pods}\"]}}}}");
+        succeed(self.parts.kubectl().args(["patch", "node", &self.name(), "--patch", &patch])).map(drop)
+    }
+
     /// Puts an image archive into its containerd.
     pub fn import(&self, archive: &Path) -> Result<(), String> {
         succeed(self.ctr()?.args(["-n", "k8s.io", "images", "import"]).arg(archive)).map(drop)

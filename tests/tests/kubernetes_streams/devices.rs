@@ -17,11 +17,11 @@ use tests::ports::Block;
 use tests::ps_sender::{self, AudioChoice, Options, Sent, Transport, VideoChoice};
 use tests::running::signal_pid;
 
-use crate::{SECONDS, SOON, is_whole};
+use crate::{SECONDS, SOON, STARTED, is_whole};
 
-/// What the installation has for them: a port that is shared, and Services that no device may be.
+/// What the installation has for them: a port that is shared, and a network where no device may be.
 pub(crate) const VALUES: [&str; 3] =
-    ["worker.ports.rtpShared=10000", "worker.targets.deny={10.96.0.0/16}", "secretNamespaces={default}"];
+    ["worker.ports.rtpShared=10000", "worker.targets.deny={192.0.2.0/24}", "secretNamespaces={default}"];
 const SHARED_PORT: u16 = 10000;
 /// Of the examples' pool.
 const FIXED_PORT: u16 = 24680;
@@ -171,8 +171,8 @@ pub(crate) fn play_and_survive_their_worker(cluster: &Cluster, installed: &Insta
         // Over TCP its connection was ended with the worker.
         let _ = sender.join().expect("the sender does not panic");
     }
+    nothing_of_the_cluster_is_a_device(cluster, installed);
     all_play_whole(&devices);
-    a_service_is_no_device(cluster, installed);
     a_secret_of_another_type_is_not_read(cluster, installed);
 }
 
@@ -187,17 +187,38 @@ fn all_play_whole(devices: &[Device<'_>]) {
     });
 }
 
-fn a_service_is_no_device(cluster: &Cluster, installed: &Installation<'_>) {
+/// A device that is none: by the installation's word, or because the operator knows it as the cluster's own.
+fn nothing_of_the_cluster_is_a_device(cluster: &Cluster, installed: &Installation<'_>) {
     let service = cluster.ask(&["get", "service", "kubernetes", "-o=jsonpath={.spec.clusterIP}"]);
     let service = service.expect("each cluster has it");
-    let rtp = format!("transport: TCPActive, remote: {{host: {service}, port: 443}}, ssrc: \"0200000014\"");
-    installed.apply_text(&declaration("inward", &rtp)).expect("the API takes it");
-    eventually("the word that it is not connected to", SOON, || {
-        let live = "-o=jsonpath={.status.conditions[?(@.type==\"Live\")].message}";
-        let said = cluster.ask(&["get", "mst", "inward", live])?;
-        let words = format!("{service}:443 is not connected to: {service} is in --deny-targets");
-        ensure(said.contains(&words), || said.clone())
+    let pods = installed.pods("operator").expect("the API tells");
+    let pod = &pods.first().expect("it runs").address;
+    let node = cluster.nodes().pop().expect("there are two");
+    assert_ne!(node.name(), NODE);
+    let node = &node.address();
+    assert!(pods.iter().all(|pod| pod.address != *node), "the operator is not on the nodes' network");
+    let all = [
+        ("listed", "192.0.2.7", "is in --deny-targets"),
+        ("service", &service, "is in a range of Services"),
+        ("pod", pod, "is in a range of pods"),
+        ("node", node, "is an address of a node"),
+    ];
+    // They are to be on this one.
+    installed.wait_ready(STARTED).expect("the worker is here again");
+    let declared = all.iter().zip(200_000_020..).map(|((name, address, _), ssrc)| {
+        let remote = format!("{{host: {address}, port: 443}}");
+        let rtp = format!("transport: TCPActive, remote: {remote}, ssrc: \"{ssrc:010}\"");
+        declaration(&format!("inward-{name}"), &rtp)
     });
+    installed.apply_text(&declared.collect::<String>()).expect("the API takes them");
+    for (name, address, why) in all {
+        eventually(&format!("the word that a {name} is not connected to"), SOON, || {
+            let live = "-o=jsonpath={.status.conditions[?(@.type==\"Live\")].message}";
+            let said = cluster.ask(&["get", "mst", &format!("inward-{name}"), live])?;
+            let words = format!("{address}:443 is not connected to: {address} {why}");
+            ensure(said.contains(&words), || said.clone())
+        });
+    }
 }
 
 fn a_secret_of_another_type_is_not_read(cluster: &Cluster, installed: &Installation<'_>) {

@@ -15,6 +15,7 @@ use crate::counters::Counters;
 use crate::pulse::Pulse;
 use crate::seats::Peers;
 use crate::shard::{EndReason, PublisherInfo};
+use crate::targets::Denied;
 
 const SOON: Duration = Duration::from_secs(10);
 const TOKEN: &str = "s3cret";
@@ -136,6 +137,7 @@ struct World {
     findings: mpsc::Sender<Finding>,
     ports: BoundPorts,
     routes: Routes,
+    targets: Targets,
     status: Arc<Status>,
     stop: watch::Sender<Ending>,
     ending: Arc<AtomicBool>,
@@ -170,7 +172,7 @@ fn with_control_that_reads<F: Future<Output = ()>>(proc: PathBuf, test: impl FnO
         let (findings, found) = mpsc::channel(4);
         let (stop, stopped) = watch::channel(Ending::No);
         let (ports, status) = (BoundPorts::default(), Arc::new(Status::default()));
-        let routes = Routes::default();
+        let (routes, targets) = (Routes::default(), Targets::default());
         let ending = Arc::new(AtomicBool::new(false));
         let hello = wire::Hello {
             worker: "local".into(),
@@ -196,7 +198,7 @@ fn with_control_that_reads<F: Future<Output = ()>>(proc: PathBuf, test: impl FnO
             ports: ports.clone(),
             rtp: RtpStats::default(),
             proc,
-            targets: Targets::default(),
+            targets: targets.clone(),
             connections: Peers::default().connections,
             clock: Clock::start(),
             pulse: Pulse::new(Thread::Control),
@@ -211,6 +213,7 @@ fn with_control_that_reads<F: Future<Output = ()>>(proc: PathBuf, test: impl FnO
             findings,
             ports,
             routes,
+            targets,
             status,
             stop,
             ending,
@@ -616,6 +619,31 @@ fn only_the_highest_term_is_obeyed() {
         assert_eq!(&*world.assigned().await.0.stream.uid, "b");
         assert_eq!(world.status.stale_commands.value(), 1);
         assert_eq!(session.beat(3).await.term, 5);
+    });
+}
+
+#[test]
+fn the_clusters_own_networks_are_kept_from_as_they_are_told() {
+    with_control(async |world: World| {
+        let (mut session, ..) = world.session().await.greeted().await;
+        let networks = |services: &str| wire::ClusterNetworks {
+            services: vec![services.to_owned()],
+            pods: vec!["10.244.0.0/16".to_owned()],
+            nodes: vec!["198.51.100.7/32".to_owned()],
+        };
+        session.tell(1, Command::Networks(networks("10.96.0.0/16"))).await;
+        session.beat(1).await;
+        let check = |address: &str| world.targets.check(address.parse().unwrap());
+        assert_eq!(check("10.96.0.1"), Err(Denied::Service));
+        assert_eq!(check("10.244.1.2"), Err(Denied::Pod));
+        assert_eq!(check("198.51.100.7"), Err(Denied::Node));
+        session.tell(1, Command::Networks(networks("10.96.0.0/33"))).await;
+        session.beat(2).await;
+        assert_eq!(world.status.invalid_commands.value(), 1);
+        assert_eq!(check("10.96.0.1"), Err(Denied::Service), "what can't be read takes nothing away");
+        session.tell(1, Command::Networks(networks("10.97.0.0/16"))).await;
+        session.beat(3).await;
+        assert_eq!((check("10.96.0.1"), check("10.97.0.1")), (Ok(()), Err(Denied::Service)));
     });
 }
 

@@ -355,7 +355,7 @@ mod tests {
     #[test]
     fn what_a_name_leads_to_is_judged_and_what_keeps_from_connecting_is_said() {
         let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let here = Targets { allowed: vec!["127.0.0.0/8".parse().unwrap()], denied: Vec::new() };
+        let here = Targets { allowed: vec!["127.0.0.0/8".parse().unwrap()], ..Targets::default() };
         let nowhere = Targets::default();
         assert_eq!(
             why_not("127.0.0.1", closed, &nowhere, &[]),

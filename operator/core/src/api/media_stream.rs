@@ -210,8 +210,8 @@ pub struct RtpSource {
     #[serde(default)]
     pub shared: bool,
 
-    /// The device to connect to, for TCPActive. Addresses of the node itself, loopback and link-local ones are connected to only
-    /// where the worker's --allow-targets has them, and none that its --deny-targets has.
+    /// The device to connect to, for TCPActive. Loopback and link-local addresses, and those of nodes, pods and Services of the cluster, are
+    /// connected to only where the worker's --allow-targets has them, and none that its --deny-targets has.
     /// Takes effect: at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remote: Option<RemoteAddress>,

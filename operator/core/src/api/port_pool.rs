@@ -317,9 +317,9 @@ pub struct PortProblem {
     /// The port.
     #[schemars(range(min = 1, max = 65535))]
     pub port: u16,
-    /// How it is known: BindFailed or HostScan.
+    /// How it is known: BindFailed or HostScan, where another process holds it; Leak, where our own worker has it open for no stream.
     pub source: String,
-    /// Who holds it, and the command that shows it.
+    /// Who holds it, and the command that shows it; of a Leak, what to do.
     pub owner: String,
     /// Since when.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -394,8 +394,9 @@ impl State {
                 | ClaimPhase::Acknowledged
                 | ClaimPhase::Revoking(_) => false,
             });
-            let leases = claim.into_iter().flat_map(Claim::leases_mut);
-            leases.for_each(|lease| lease.transport = Some(*transport));
+            if let Some(lease) = claim.and_then(|claim| claim.lease.as_mut()) {
+                lease.transport = Some(*transport);
+            }
         }
     }
 
@@ -425,20 +426,17 @@ impl State {
         let (worker, pod_uid, boot) = (worker.name.clone(), worker.pod_uid.clone(), worker.boot.clone());
         let pool_of = |ports: Ports| self.pools_with(name, ports.rtp).into_iter().next();
         let pool = leases.into_iter().flatten().find_map(pool_of).unwrap_or_default();
-        let lease = |ports| Lease { pool: pool.clone(), ports, transport: None, source: None };
-        let [first, second] = leases.map(|ports| ports.map(lease));
-        let outside = |lease: &Lease| self.is_outside(name, lease);
-        let (lease, second) = match (first, second) {
-            (Some(first), Some(second)) if !outside(&first) && outside(&second) => {
-                (Some(second), Some(first))
-            }
-            two => two,
+        let outside = |ports: Ports| self.is_outside(name, &pool, ports);
+        let (first, second) = match leases {
+            [Some(first), Some(second)] if !outside(first) && outside(second) => (Some(second), Some(first)),
+            [first, second] => (first, second),
         };
         // As it was told to be opened beside what its pool has no longer; else one of the two is too many.
-        let moves = lease.as_ref().is_some_and(outside) && !second.as_ref().is_some_and(outside);
+        let moves = first.is_some_and(outside) && !second.is_some_and(outside);
         let stage = if moves { Stage::Open } else { Stage::Closing };
         let since = moves.then(|| unix(now));
-        let second = second.map(|lease| Second { lease, stage, since, arrived: false });
+        let lease = first.map(|ports| Lease { pool: pool.clone(), ports, transport: None, source: None });
+        let second = second.map(|ports| Second { ports, stage, since, arrived: false });
         let stream = self.streams.get(&key.uid);
         let claim = Claim {
             stream: key.clone(),
@@ -519,10 +517,9 @@ impl State {
     ) {
         let Some(mut claim) = self.claims.remove(key) else { return };
         if let (None, Some(node)) = (&claim.name, self.nodes.get_mut(&claim.node)) {
-            for lease in claim.leases() {
-                let users = node.users.entry(lease.pool.clone()).or_default();
-                *users.entry(name.namespace.clone()).or_default() +=
-                    1 + u32::from(lease.ports.rtcp.is_some());
+            for (pool, ports) in claim.leases() {
+                let users = node.users.entry(pool.clone()).or_default();
+                *users.entry(name.namespace.clone()).or_default() += 1 + u32::from(ports.rtcp.is_some());
             }
         }
         claim.name = Some(name);
@@ -531,7 +528,9 @@ impl State {
             self.dirty.paths.insert(path.clone());
             claim.path = Some(path.clone());
         }
-        claim.leases_mut().for_each(|lease| lease.transport = lease.transport.or(transport));
+        if let Some(lease) = &mut claim.lease {
+            lease.transport = lease.transport.or(transport);
+        }
         self.claims.insert(key.clone(), claim);
     }
 

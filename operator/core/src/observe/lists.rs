@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::action::{Action, ObjectRef, Severity};
 use crate::event::{Listed, Now};
-use crate::ids::{NodeName, ObjectName, ResourceVersion, Uid};
+use crate::ids::{NodeName, ObjectName, ResourceVersion, ServiceCidrName, Uid};
 use crate::limits;
 use crate::reason::Reason;
 use crate::state::{Kind, State};
@@ -39,6 +39,14 @@ impl State {
                     self.see_secret(name, None);
                 }
             }
+            Listed::ServiceCidrs { names: Some(names) } => {
+                let gone: Vec<ServiceCidrName> =
+                    self.service_cidrs.keys().filter(|name| !names.contains(*name)).cloned().collect();
+                for name in gone {
+                    self.lose_service_cidr(&name);
+                }
+            }
+            Listed::ServiceCidrs { names: None } => {}
         }
         if let Some(lead) = &mut self.lead {
             lead.listed.insert(kind);

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use crate::event::{NodeObject, Now};
-use crate::ids::{Epoch, NodeName, ObjectName, PoolName, StreamRef, Term, Uid, WriteId};
+use crate::ids::{Epoch, NodeName, ObjectName, PoolName, ServiceCidrName, StreamRef, Term, Uid, WriteId};
 use crate::pool::Pool;
 use crate::reason::Reason;
 use crate::spec::{PoolObject, StreamObject};
@@ -278,6 +280,8 @@ impl State {
             return;
         }
         let relabelled = node.object.as_ref().is_none_or(|before| before.labels != object.labels);
+        let networks = |object: &NodeObject| (object.own.clone(), object.pods.clone());
+        self.dirty.networks |= node.object.as_ref().map(networks) != Some(networks(&object));
         node.object = Some(object);
         self.dirty.shelves |= relabelled;
         self.dirty.placement = true;
@@ -288,6 +292,7 @@ impl State {
     pub(crate) fn lose_node(&mut self, name: &NodeName) {
         let Some(node) = self.nodes.get_mut(name) else { return };
         node.object = None;
+        self.dirty.networks = true;
         self.dirty.shelves = true;
         self.dirty.placement = true;
         self.mark_claims(name);
@@ -300,6 +305,18 @@ impl State {
         for uid in uids {
             self.mark(&uid);
         }
+    }
+
+    /// Services get addresses from these networks.
+    pub(crate) fn see_service_cidr(&mut self, name: ServiceCidrName, networks: Vec<IpNet>) {
+        let known = self.service_cidrs.get(&name);
+        self.dirty.networks |= known != Some(&networks);
+        self.service_cidrs.insert(name, networks);
+    }
+
+    /// Services get no addresses from there any more.
+    pub(crate) fn lose_service_cidr(&mut self, name: &ServiceCidrName) {
+        self.dirty.networks |= self.service_cidrs.remove(name).is_some();
     }
 
     /// A token Secret has these hashes, or is gone.

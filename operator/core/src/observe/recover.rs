@@ -41,6 +41,7 @@ impl State {
         self.dirty.paths.extend(self.paths.keys().cloned());
         self.dirty.pools.extend(self.pools.keys().cloned());
         self.dirty.nodes.extend(self.nodes.keys().cloned());
+        self.dirty.networks = true;
     }
 
     /// Takes the claim that is on a stream's record. Which process it was for is not: its worker's inventory decides.
@@ -154,15 +155,13 @@ impl State {
 /// The leases on record, if it has any. While there are two, a stream lives by the former until its worker is known to have the other open.
 fn leases(recorded: &RtpPorts) -> Option<(Lease, Option<Second>)> {
     let (pool, ports) = recorded.leased()?;
-    let lease =
-        |ports| Lease { pool: pool.clone(), ports, transport: Some(recorded.transport), source: None };
-    let shown = lease(ports);
-    Some(match &recorded.previous {
-        None => (shown, None),
+    let (first, second) = match &recorded.previous {
+        None => (ports, None),
         Some(previous) => {
             let (stage, since) = (Stage::Opening, previous.since);
-            let first = lease(previous.ports());
-            (first, Some(Second { lease: shown, stage, since, arrived: false }))
+            (previous.ports(), Some(Second { ports, stage, since, arrived: false }))
         }
-    })
+    };
+    let transport = Some(recorded.transport);
+    Some((Lease { pool: pool.clone(), ports: first, transport, source: None }, second))
 }

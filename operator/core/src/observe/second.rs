@@ -12,7 +12,7 @@ impl State {
     /// The worker has both leases open.
     pub(crate) fn note_opened(&mut self, key: &StreamRef, next: Option<Ports>, now: Now) {
         let second = self.claims.get(key).and_then(|claim| claim.second.as_ref());
-        if second.is_some_and(|it| it.stage == Stage::Opening && Some(it.lease.ports) == next) {
+        if second.is_some_and(|it| it.stage == Stage::Opening && Some(it.ports) == next) {
             self.open_second(key, now);
         }
     }
@@ -30,7 +30,7 @@ impl State {
         let Some(second) = claim.second.as_ref().filter(|second| second.stage == Stage::Closing) else {
             return;
         };
-        if second.lease.ports.numbers().all(|port| ports.contains(&port)) {
+        if second.ports.numbers().all(|port| ports.contains(&port)) {
             self.timers.cancel(&Timer::AnswerDue(key.clone()));
             self.end_second(key, After::Cooling, now);
         }
@@ -41,7 +41,7 @@ impl State {
         let goes_on = |claim: &&mut Claim| claim.node == *node && claim.is_written();
         let Some(claim) = self.claims.get_mut(key).filter(goes_on) else { return };
         let Some(second) = claim.second.as_mut().filter(|second| second.stage == Stage::Open) else { return };
-        second.arrived = second.lease.ports.rtp == port;
+        second.arrived = second.ports.rtp == port;
         if second.arrived && settled {
             self.end_move(key);
         }
@@ -54,8 +54,8 @@ impl State {
         let (Some(first), Some(second)) = (claim.ports(), &claim.second) else { return };
         let is_open = |port: u16| open.is_some_and(|open| open.contains(&port));
         let has_first = first.numbers().all(is_open);
-        let has_second = second.lease.ports.numbers().all(is_open);
-        let closed = !second.lease.ports.numbers().any(is_open);
+        let has_second = second.ports.numbers().all(is_open);
+        let closed = !second.ports.numbers().any(is_open);
         match (second.stage, has_first, has_second) {
             (Stage::Reserved, _, _) => {}
             (Stage::Opening | Stage::Open, true, true) => self.open_second(key, now),
@@ -81,7 +81,7 @@ impl State {
     pub(crate) fn give_up_first(&mut self, key: &StreamRef) {
         let Some(claim) = self.claims.get_mut(key) else { return };
         if let (Some(first), Some(second)) = (&mut claim.lease, &mut claim.second) {
-            std::mem::swap(first, &mut second.lease);
+            std::mem::swap(&mut first.ports, &mut second.ports);
         }
         self.set_stage(key, Stage::Closing);
     }

@@ -46,6 +46,7 @@ impl World {
             listener_ports: Vec::new(),
             rtp_shared_port: None,
             changes_leases: true,
+            knows_networks: true,
             term: Term(0),
             epoch: Epoch(0),
             rtmp_port: 1935,
@@ -244,6 +245,8 @@ fn object() -> NodeObject {
         ready: true,
         unschedulable: false,
         addresses: Vec::new(),
+        own: Vec::new(),
+        pods: Vec::new(),
     }
 }
 

@@ -62,8 +62,7 @@ impl State {
         self.is_on_record(key)
             && recorded.is_some_and(|recorded| {
                 let previous = recorded.previous.map(|it| it.ports());
-                recorded.leased().is_some_and(|(_, ports)| ports == second.lease.ports)
-                    && previous == Some(first)
+                recorded.leased().is_some_and(|(_, ports)| ports == second.ports) && previous == Some(first)
             })
     }
 
@@ -142,7 +141,7 @@ impl State {
                 // On record first.
                 let second =
                     claim.successor().filter(|it| it.stage.is_told() || self.is_second_recorded(key));
-                let next = second.map(|second| second.lease.ports);
+                let next = second.map(|second| second.ports);
                 AssignedSource::Rtp { source: source.clone(), ports, next }
             }
             (Source::Rtp(_), None) => return None,

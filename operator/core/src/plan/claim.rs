@@ -37,7 +37,7 @@ impl State {
 
     /// Whether a pool has given up the numbers of a claim. One that nobody was told of is made again.
     pub(crate) fn is_stale(&self, claim: &Claim) -> bool {
-        claim.lease.as_ref().is_some_and(|lease| self.is_outside(&claim.node, lease))
+        claim.lease.as_ref().is_some_and(|lease| self.is_outside(&claim.node, &lease.pool, lease.ports))
     }
 
     /// Takes a stream off its worker. A claim whose write is under way waits for its outcome.

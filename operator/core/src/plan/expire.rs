@@ -38,7 +38,7 @@ impl State {
                 }
                 Timer::LeadWindow => self.end_lead_window(),
                 // What changed meanwhile is sent by this plan.
-                Timer::Directory => {}
+                Timer::Directory | Timer::Networks => {}
             }
         }
     }

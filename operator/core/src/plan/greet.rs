@@ -1,5 +1,5 @@
-//! What a worker's session needs before anything else: a welcome, the ranges to watch, the directory, and the question
-//! what it holds.
+//! What a worker's session needs before anything else: a welcome, the networks to keep from, the ranges to watch, the directory, and
+//! the question what it holds.
 
 use crate::action::Command;
 use crate::event::Now;
@@ -29,6 +29,7 @@ impl State {
                 continue;
             }
             self.welcome(&name);
+            self.send_networks(&name);
             self.watch(&name, now);
             self.send_directory(&name, &mut whole);
             self.request_inventory(&name, now);

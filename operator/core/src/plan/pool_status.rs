@@ -92,19 +92,19 @@ impl State {
         names.into_iter().take(limits::STATUS_LIST_MAX).collect()
     }
 
-    /// Numbers that somebody else holds: those in quarantine, and those of ours that a foreign socket shares.
+    /// Numbers in quarantine, and those of ours that a foreign socket shares.
     fn problems(&self, name: &PoolName, pool: &Pool, now: Now) -> Vec<Problem> {
         let mut problems = Vec::new();
         for (node_name, node) in &self.nodes {
             let Some(shelf) = node.ledger.shelf(name) else { continue };
             for &port in node.ledger.quarantined() {
                 let Some(Held::Quarantined(quarantine)) = node.ledger.held(port) else { continue };
-                let source = match quarantine.cause {
-                    QuarantineCause::Foreign(source) => source,
-                    QuarantineCause::Leak => continue,
-                };
                 if shelf.numbers().contains(port) && problems.len() < limits::STATUS_LIST_MAX {
-                    let (owner, since) = (quarantine.owner.clone(), quarantine.since);
+                    let (source, owner) = match quarantine.cause {
+                        QuarantineCause::Foreign(source) => (source, quarantine.owner.clone()),
+                        QuarantineCause::Leak => (ProblemSource::Leak, leaked(node, port)),
+                    };
+                    let since = quarantine.since;
                     problems.push(Problem { node: node_name.clone(), port, source, owner, since });
                 }
             }
@@ -215,10 +215,20 @@ fn accepted(pool: &Pool) -> (bool, Reason, String) {
     }
 }
 
+/// What a person is told of a number that our own worker has open for no stream. One that it can close is in no status for long.
+fn leaked(node: &Node, port: u16) -> String {
+    let worker = node.worker.as_ref().map_or("", |worker| worker.name.as_str());
+    format!(
+        "the worker {worker} has a socket on {port} that no stream has, and was told to close it. If this stays, it can't: delete its pod \
+         (runbook PenstockLeakRepaired)"
+    )
+}
+
 /// What a person is told of numbers that others hold: the first of them with its holder, and how many more there are.
 fn held_by_others(problems: &[Problem]) -> Option<String> {
-    let first = problems.first()?;
-    let more = match problems.len() - 1 {
+    let others = || problems.iter().filter(|problem| problem.source != ProblemSource::Leak);
+    let first = others().next()?;
+    let more = match others().count() - 1 {
         0 => String::new(),
         more => format!(" and {more} more are held by others (see problems)"),
     };

@@ -22,11 +22,11 @@ impl State {
         }
         self.arm_deadline(key, now);
         let cramped = self.where_to_move(key);
-        let lease = cramped.as_ref().and_then(|cramped| self.next_lease(key, cramped));
-        match lease {
-            Some(lease) => {
+        let free = cramped.as_ref().and_then(|cramped| self.room_for(cramped));
+        match free {
+            Some(ports) => {
                 self.cramp(uid, None);
-                self.begin_second(key, Second { lease, stage: Stage::Reserved, since: None, arrived: false });
+                self.begin_second(key, Second { ports, stage: Stage::Reserved, since: None, arrived: false });
                 self.dirty.statuses.insert(uid.clone());
             }
             None => self.cramp(uid, cramped),
@@ -52,12 +52,6 @@ impl State {
             // No other number will do.
             Shape::Exact(_) => None,
         }
-    }
-
-    /// Free numbers to lease beside those of a claim.
-    fn next_lease(&self, key: &StreamRef, cramped: &Cramped) -> Option<Lease> {
-        let first = self.claims.get(key)?.lease.as_ref()?;
-        Some(Lease { ports: self.room_for(cramped)?, ..first.clone() })
     }
 
     /// The numbers that who waits there would get. Not those that rest for it: word of their end may be on its way.
@@ -88,8 +82,8 @@ impl State {
     fn why_undone(&self, key: &StreamRef) -> Option<String> {
         let claim = self.claims.get(key)?;
         let second = claim.successor().filter(|second| !second.arrived)?;
-        let (old, new) = (claim.ports()?, second.lease.ports);
-        let pool = &second.lease.pool;
+        let Lease { pool, ports: old, .. } = claim.lease.as_ref()?;
+        let new = second.ports;
         // Of a pool that is gone nothing is known.
         self.pools.get(pool)?;
         let rtp = self.streams.get(&key.uid).and_then(Stream::rtp);
@@ -97,7 +91,7 @@ impl State {
             Some(format!("spec.source.rtp.port asks for {old}: {new} is closed"))
         } else if !self.is_stale(claim) {
             Some(format!("{old} is in spec.ranges of the PortPool {pool} again and stays: {new} is closed"))
-        } else if self.is_outside(&claim.node, &second.lease) {
+        } else if self.is_outside(&claim.node, pool, new) {
             Some(format!("{new} is outside spec.ranges of the PortPool {pool} as well, and is closed"))
         } else {
             None
@@ -123,7 +117,7 @@ impl State {
         let Some(claim) = self.claims.get(key) else { return };
         let (Some(first), Some(second)) = (&claim.lease, &claim.second) else { return };
         let Lease { pool, ports: old, .. } = first;
-        let new = second.lease.ports;
+        let new = second.ports;
         let note = format!("media comes on {new}: {old} of the PortPool {pool} is closed");
         self.say_of_move(key, Reason::PortsMoved, Severity::Normal, note);
         self.give_up_first(key);
@@ -146,7 +140,7 @@ impl State {
             "invite its sender to the address in status.endpoints"
         };
         let Lease { pool, ports: old, .. } = first;
-        let new = second.lease.ports;
+        let new = second.ports;
         let note = format!(
             "no media has come on {new} within spec.shrink.deadline of the PortPool {pool}, and {old} is closed now; {what_now}"
         );
@@ -164,7 +158,7 @@ impl State {
     pub(crate) fn move_closes_at(&self, claim: &Claim) -> Option<UnixTime> {
         let second = claim.successor()?;
         let UnixTime(since) = second.since?;
-        match self.pools.get(&second.lease.pool)?.spec.as_ref()?.shrink {
+        match self.pools.get(&claim.lease.as_ref()?.pool)?.spec.as_ref()?.shrink {
             Shrink::Wait => None,
             Shrink::Move { deadline } => Some(UnixTime(since + deadline.as_secs())),
         }
@@ -183,7 +177,7 @@ impl State {
     }
 
     /// Whether a lease has numbers that its pool has not, or not on this node.
-    pub(crate) fn is_outside(&self, node: &NodeName, Lease { pool, ports, .. }: &Lease) -> bool {
+    pub(crate) fn is_outside(&self, node: &NodeName, pool: &PoolName, ports: Ports) -> bool {
         let shelf = self.nodes.get(node).and_then(|node| node.ledger.shelf(pool));
         !shelf.is_some_and(|shelf| ports.numbers().all(|port| shelf.numbers().contains(port)))
     }

@@ -112,7 +112,7 @@ impl State {
             since: second.since,
             closes_at: self.move_closes_at(claim),
         });
-        let Ports { rtp, rtcp } = second.map_or(first, |second| &second.lease).ports;
+        let Ports { rtp, rtcp } = second.map_or(first.ports, |second| second.ports);
         Some(RtpPorts { pool: Some(first.pool.clone()), rtp, rtcp, transport, previous })
     }
 
@@ -129,7 +129,7 @@ impl State {
             {
                 (Some(second), _) => format!(
                     "{} of the PortPool {pool}; {ports}, outside its spec.ranges, is closed when media has come on the former",
-                    second.lease.ports
+                    second.ports
                 ),
                 (None, Some(Cramped { node, .. })) => format!(
                     "{ports}, outside spec.ranges of the PortPool {pool}, which has no other free on node {node}; grow them"
@@ -409,7 +409,7 @@ fn endpoints(
             let shared = worker.rtp_shared_port.filter(|_| source.shared);
             // Where the sender is to go to in the end comes first, once it has been open: also the next leader knows that from the record.
             let next = claim.successor().filter(|second| second.since.is_some());
-            let leased = next.map(|second| second.lease.ports).into_iter().chain(claim.ports());
+            let leased = next.map(|second| second.ports).into_iter().chain(claim.ports());
             let leased = leased.map(|ports| ports.rtp).filter(|_| !source.shared);
             for (scheme, number) in
                 shared.into_iter().chain(leased).filter_map(|number| Some((scheme?, number)))

@@ -52,39 +52,41 @@ impl State {
         &mut self,
         node_name: &NodeName,
         key: &StreamRef,
-        lease: &Lease,
+        (pool, ports): (&PoolName, Ports),
         namespace: Option<&Arc<str>>,
     ) {
         let node = self.nodes.entry(node_name.clone()).or_default();
-        for port in lease.ports.numbers() {
-            node.ledger.lease(port, key.clone(), &lease.pool);
+        for port in ports.numbers() {
+            node.ledger.lease(port, key.clone(), pool);
         }
         if let Some(namespace) = namespace {
-            let users = node.users.entry(lease.pool.clone()).or_default();
-            *users.entry(namespace.clone()).or_default() += numbers(lease.ports);
+            let users = node.users.entry(pool.clone()).or_default();
+            *users.entry(namespace.clone()).or_default() += numbers(ports);
         }
-        self.dirty.pools.insert(lease.pool.clone());
-        self.touch_pools(node_name, lease.ports);
+        self.dirty.pools.insert(pool.clone());
+        self.touch_pools(node_name, ports);
     }
 
     /// Takes a second lease for a claim.
     pub(crate) fn begin_second(&mut self, key: &StreamRef, second: Second) {
         let Some(claim) = self.claims.get_mut(key) else { return };
+        let Some(pool) = claim.lease.as_ref().map(|first| first.pool.clone()) else { return };
         let (node, namespace) = (claim.node.clone(), claim.name.as_ref().map(|name| name.namespace.clone()));
-        let lease = second.lease.clone();
+        let ports = second.ports;
         claim.second = Some(second);
         self.seconds.insert(key.clone());
-        self.hold_lease(&node, key, &lease, namespace.as_ref());
+        self.hold_lease(&node, key, (&pool, ports), namespace.as_ref());
     }
 
     /// The second lease of a claim is over: its worker said so, or was never told of it.
     pub(crate) fn end_second(&mut self, key: &StreamRef, after: After, now: Now) {
         let Some(claim) = self.claims.get_mut(key) else { return };
-        let Some(Second { lease, stage, since: _, arrived: _ }) = claim.second.take() else { return };
+        let Some(pool) = claim.lease.as_ref().map(|first| first.pool.clone()) else { return };
+        let Some(Second { ports, stage, since: _, arrived: _ }) = claim.second.take() else { return };
         let after = if stage.is_told() { after } else { After::Unused };
         self.seconds.remove(key);
         self.timers.cancel(&Timer::MoveDue(key.clone()));
-        self.release_lease(key, lease, after, now);
+        self.release_lease(key, (&pool, ports), after, now);
         self.mark(&key.uid);
     }
 
@@ -139,48 +141,45 @@ impl State {
 
     /// Takes the numbers off a claim, which goes on without, or with those of a second lease that its worker was told of.
     pub(crate) fn drop_lease(&mut self, key: &StreamRef, after: After, now: Now) {
-        let lease = self.claims.get_mut(key).and_then(|claim| claim.lease.take());
-        if let Some(lease) = lease {
-            self.release_lease(key, lease, after, now);
-        }
         let second = self.claims.get(key).and_then(|claim| claim.second.as_ref());
         if second.is_some_and(|second| !second.stage.is_told()) {
-            return self.end_second(key, After::Unused, now);
+            self.end_second(key, After::Unused, now);
         }
-        if let Some(claim) = self.claims.get_mut(key)
-            && let Some(second) = claim.second.take()
-        {
-            claim.lease = Some(second.lease);
+        let Some(claim) = self.claims.get_mut(key) else { return };
+        let Some(lease) = claim.lease.take() else { return };
+        let (pool, former) = (lease.pool.clone(), lease.ports);
+        if let Some(Second { ports, stage: _, since: _, arrived: _ }) = claim.second.take() {
+            claim.lease = Some(Lease { ports, ..lease });
             self.seconds.remove(key);
             self.timers.cancel(&Timer::MoveDue(key.clone()));
         }
+        self.release_lease(key, (&pool, former), after, now);
     }
 
-    fn release_lease(&mut self, key: &StreamRef, lease: Lease, after: After, now: Now) {
+    fn release_lease(&mut self, key: &StreamRef, (pool, ports): (&PoolName, Ports), after: After, now: Now) {
         let Some(claim) = self.claims.get(key) else { return };
         let owner = claim.owner();
         let (node_name, namespace) =
             (claim.node.clone(), claim.name.as_ref().map(|name| name.namespace.clone()));
-        let cooldown =
-            self.pools.get(&lease.pool).and_then(|pool| pool.spec.as_ref()).map(|spec| spec.cooldown);
+        let cooldown = self.pools.get(pool).and_then(|pool| pool.spec.as_ref()).map(|spec| spec.cooldown);
         let until = now.mono + cooldown.unwrap_or(limits::COOLDOWN_DEFAULT);
         let Some(node) = self.nodes.get_mut(&node_name) else { return };
         if let Some(worker) = &mut node.worker {
             worker.digest = None;
         }
         if let Some(namespace) = namespace
-            && let Some(users) = node.users.get_mut(&lease.pool)
+            && let Some(users) = node.users.get_mut(pool)
             && let Some(count) = users.get_mut(&namespace)
         {
-            *count = count.saturating_sub(numbers(lease.ports));
+            *count = count.saturating_sub(numbers(ports));
             if *count == 0 {
                 users.remove(&namespace);
             }
             if users.is_empty() {
-                node.users.remove(&lease.pool);
+                node.users.remove(pool);
             }
         }
-        for port in lease.ports.numbers() {
+        for port in ports.numbers() {
             match after {
                 After::Cooling => {
                     let node = self.nodes.get_mut(&node_name).expect("looked up above");
@@ -191,7 +190,7 @@ impl State {
                             owner.clone()
                         }
                     };
-                    let cooling = Held::Cooling { until, owner: owner.clone(), pool: lease.pool.clone() };
+                    let cooling = Held::Cooling { until, owner: owner.clone(), pool: pool.clone() };
                     if !node.ledger.unlease(port, key, Some(cooling)) {
                         continue;
                     }
@@ -213,8 +212,8 @@ impl State {
                 }
             }
         }
-        self.dirty.pools.insert(lease.pool);
-        self.touch_pools(&node_name, lease.ports);
+        self.dirty.pools.insert(pool.clone());
+        self.touch_pools(&node_name, ports);
     }
 
     /// `port` is again what it was before a lease that nobody was told of; what waits for its end goes on waiting.

@@ -114,7 +114,7 @@ impl State {
             stream: claim.stream.clone(),
             node: claim.node.clone(),
             ports: claim.ports(),
-            second: claim.second.as_ref().map(|second| second.lease.ports),
+            second: claim.second.as_ref().map(|second| second.ports),
             may_be_known: claim.may_be_known(),
             revoking: matches!(claim.phase, ClaimPhase::Revoking(_)),
         })

@@ -72,6 +72,15 @@ fn command(command: &Command, names: &Names) -> String {
             let full = if directory.full { " full" } else { "" };
             format!("Directory v{}{full} [{}]", directory.version, entries.join(" "))
         }
+        Command::Networks(networks) => {
+            let all =
+                [("services", &networks.services), ("pods", &networks.pods), ("nodes", &networks.nodes)];
+            let all = all.map(|(kind, networks)| {
+                let networks: Vec<String> = networks.iter().map(ToString::to_string).collect();
+                format!("{kind}={}", networks.join(","))
+            });
+            format!("Networks {}", all.join(" "))
+        }
         Command::InventoryRequest => "InventoryRequest".to_owned(),
         Command::Watch { ranges, .. } => {
             let ranges: Vec<String> =

@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use operator_core::Config;
 use operator_core::config::{NodeMatch, PathGrants};
-use operator_core::event::{Event, NodeObject, WriteOutcome};
+use operator_core::event::{Event, Listed, NodeObject, WriteOutcome};
 use operator_core::ids::{ObjectName, Protocol, Term};
 use operator_core::port_set::PortSet;
 use operator_core::reason::Reason;
@@ -83,8 +84,19 @@ fn step(world: &mut World, line: &str) {
             ready: step.text("ready") != Some("no"),
             unschedulable: step.text("cordoned") == Some("yes"),
             addresses: step.names("addresses").into_iter().map(Into::into).collect(),
+            own: step.names("own").into_iter().map(|it| it.parse().expect("an address")).collect(),
+            pods: step.networks("pods"),
         })),
         ["node", name, "gone"] => world.event(Event::NodeGone { name: name.into() }),
+        ["services", "listed"] => {
+            let names = Some(step.names("names").into_iter().map(Into::into).collect());
+            world.event(Event::Listed(Listed::ServiceCidrs { names }));
+        }
+        ["services", name] => {
+            let networks = step.networks("networks");
+            world.event(Event::ServiceCidrSeen { name: name.into(), networks });
+        }
+        ["services", name, "gone"] => world.event(Event::ServiceCidrGone { name: name.into() }),
         ["worker", name] => world.start_worker(
             name,
             step.text("node").unwrap_or("local"),
@@ -109,6 +121,7 @@ fn step(world: &mut World, line: &str) {
             world.bind_stray(name, stream, step.number("epoch").unwrap_or(1), ports);
         }
         ["worker", name, "leaks", port] => world.leak(name, port.parse().expect("a port is a number")),
+        ["worker", name, "keeps", port] => world.keep(name, port.parse().expect("a port is a number")),
         ["worker", name, "stuck", stream] => world.stuck(name, stream),
         ["worker", name, "clash", stream] => world.clash(name, stream),
         ["thief", node, port] => {
@@ -166,6 +179,10 @@ impl<'a> Step<'a> {
 
     fn names(&self, key: &str) -> Vec<&'a str> {
         self.text(key).map(|text| text.split(',').collect()).unwrap_or_default()
+    }
+
+    fn networks(&self, key: &str) -> Vec<IpNet> {
+        self.names(key).into_iter().map(|it| it.parse().expect("a network")).collect()
     }
 
     fn pool_spec(&self) -> PoolSpec {

@@ -43,6 +43,8 @@ struct Worker {
     /// Those of them that listen.
     tcp: BTreeSet<StreamRef>,
     leaks: BTreeSet<u16>,
+    /// Those of them that it can't close.
+    kept: BTreeSet<u16>,
     /// What was last said of a stream's publisher and media.
     said: BTreeMap<StreamRef, (Option<Publisher>, bool)>,
     closed: Vec<(Duration, StreamRef, Vec<u16>)>,
@@ -295,6 +297,7 @@ impl World {
         self.pending.extend(pools.into_iter().map(|pool| Event::PoolSeen(Box::new(pool))));
         self.event(Event::Listed(Listed::Pools { names }));
         self.event(Event::Listed(Listed::Secrets { names: BTreeSet::new() }));
+        self.event(Event::Listed(Listed::ServiceCidrs { names: None }));
         let names = self.state.nodes().map(|node| node.name.clone()).collect();
         self.event(Event::Listed(Listed::Nodes { names }));
         self.list(None, &[]);
@@ -465,6 +468,7 @@ impl World {
             health_port: 9181,
             rtp_shared_port: worker.shared_port,
             changes_leases: !worker.old,
+            knows_networks: !worker.old,
             template: worker.template.as_str().into(),
         };
         self.event(Event::Hello { session, hello });
@@ -551,6 +555,11 @@ impl World {
     pub(crate) fn leak(&mut self, name: &str, port: u16) {
         self.workers.get_mut(name).expect("the worker is there").leaks.insert(port);
         self.inventory(name);
+    }
+
+    pub(crate) fn keep(&mut self, name: &str, port: u16) {
+        self.workers.get_mut(name).expect("the worker is there").kept.insert(port);
+        self.leak(name, port);
     }
 
     pub(crate) fn stuck(&mut self, name: &str, stream: &str) {
@@ -651,7 +660,7 @@ impl World {
             worker.term = term;
             worker.sequence = sequence;
             match command {
-                Command::Welcome => {}
+                Command::Welcome | Command::Networks(_) => {}
                 Command::Directory(update) => {
                     let version = update.version;
                     worker.directory = update.digest.map(|digest| KnownDirectory { version, digest });
@@ -682,7 +691,9 @@ impl World {
                     self.inventory(name);
                 }
                 Command::CloseLeak { port, .. } => {
-                    worker.leaks.remove(&port);
+                    if !worker.kept.contains(&port) {
+                        worker.leaks.remove(&port);
+                    }
                 }
             }
         }

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use operator_core::Event;
 use operator_core::event::{Listed, NodeObject, WriteOutcome};
-use operator_core::ids::{NodeName, ObjectName, PoolName, ResourceVersion, Uid};
+use operator_core::ids::{NodeName, ObjectName, PoolName, ResourceVersion, ServiceCidrName, Uid};
 use operator_core::spec::{PoolObject, StreamObject};
 use operator_core::status::{PoolStatus, StreamStatus};
 
@@ -21,10 +22,12 @@ pub(crate) enum Kind {
     Pools,
     Nodes,
     Secrets,
+    ServiceCidrs,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 4] = [Self::Streams, Self::Pools, Self::Nodes, Self::Secrets];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Streams, Self::Pools, Self::Nodes, Self::Secrets, Self::ServiceCidrs];
 }
 
 /// All objects at one version.
@@ -35,6 +38,7 @@ pub(crate) struct Objects {
     pub(crate) pools: BTreeMap<PoolName, PoolObject>,
     pub(crate) nodes: BTreeMap<NodeName, NodeObject>,
     pub(crate) secrets: BTreeMap<ObjectName, Arc<[[u8; 32]]>>,
+    pub(crate) service_cidrs: BTreeMap<ServiceCidrName, Vec<IpNet>>,
 }
 
 /// The Lease of the operators.
@@ -162,6 +166,21 @@ impl Api {
         }
     }
 
+    /// Creates or replaces a ServiceCIDR.
+    pub(crate) fn put_service_cidr(&mut self, name: ServiceCidrName, networks: Vec<IpNet>) {
+        self.next_version();
+        self.objects.service_cidrs.insert(name.clone(), networks.clone());
+        self.commit(Kind::ServiceCidrs, Event::ServiceCidrSeen { name, networks });
+    }
+
+    /// Deletes a ServiceCIDR.
+    pub(crate) fn remove_service_cidr(&mut self, name: &ServiceCidrName) {
+        if self.objects.service_cidrs.remove(name).is_some() {
+            self.next_version();
+            self.commit(Kind::ServiceCidrs, Event::ServiceCidrGone { name: name.clone() });
+        }
+    }
+
     /// Does what a write asks for, or says why not. The CRD's rules on status (CEL): term and epoch never go back.
     pub(crate) fn write(&mut self, write: Write) -> WriteOutcome {
         match write {
@@ -271,6 +290,12 @@ impl Objects {
                 let seen = secrets.map(|(name, token_sha256)| Event::SecretSeen { name, token_sha256 });
                 let names = self.secrets.keys().cloned().collect();
                 seen.chain([Event::Listed(Listed::Secrets { names })]).collect()
+            }
+            Kind::ServiceCidrs => {
+                let all = self.service_cidrs.clone().into_iter();
+                let seen = all.map(|(name, networks)| Event::ServiceCidrSeen { name, networks });
+                let names = Some(self.service_cidrs.keys().cloned().collect());
+                seen.chain([Event::Listed(Listed::ServiceCidrs { names })]).collect()
             }
         }
     }

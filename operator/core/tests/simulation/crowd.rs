@@ -322,10 +322,18 @@ impl World {
                 }
                 world.api.remove_secret(&name);
             }),
+            It::ServiceCidrSeen => self.hear_change(replica, Kind::ServiceCidrs, |world| {
+                world.put_service_cidr();
+            }),
+            It::ServiceCidrGone => self.hear_change(replica, Kind::ServiceCidrs, |world| {
+                let name = world.put_service_cidr();
+                world.api.remove_service_cidr(&name);
+            }),
             It::ListedStreams => self.hear_list(replica, Kind::Streams),
             It::ListedPools => self.hear_list(replica, Kind::Pools),
             It::ListedNodes => self.hear_list(replica, Kind::Nodes),
             It::ListedSecrets => self.hear_list(replica, Kind::Secrets),
+            It::ListedServiceCidrs => self.hear_list(replica, Kind::ServiceCidrs),
             It::ConfirmedFound => self.hear_read(target, true),
             It::ConfirmedNotFound => self.hear_read(target, false),
             It::AbsenceConfirmed => {
@@ -696,6 +704,7 @@ impl World {
             Command::Revoke { stream, reason: _ } => stream.uid == target.uid,
             Command::Welcome
             | Command::Directory(_)
+            | Command::Networks(_)
             | Command::InventoryRequest
             | Command::Watch { .. }
             | Command::CloseLeak { .. } => false,

@@ -572,7 +572,7 @@ impl World {
 
     fn break_a_watch(&mut self) {
         let replica = self.rng.below(self.replicas.len());
-        let kind = Kind::ALL[self.rng.below(4)];
+        let kind = Kind::ALL[self.rng.below(Kind::ALL.len())];
         let stale = self.rng.chance(30).then(|| self.rng.below(100));
         if self.replicas[replica].alive {
             self.relist(replica, kind, stale);

@@ -303,7 +303,7 @@ impl World {
         if !open {
             self.violate(format!("operator {replica}: command in session {session}, which is over"));
         }
-        let informs = matches!(command, Command::Welcome | Command::Directory(_));
+        let informs = matches!(command, Command::Welcome | Command::Directory(_) | Command::Networks(_));
         if !informs && recorded != Some(term) {
             self.violate(format!(
                 "operator {replica} commands at term {term} while the Lease gives it {recorded:?}"
@@ -314,6 +314,7 @@ impl World {
             Command::Revoke { stream, reason } => self.judge_revoke(replica, stream, *reason),
             Command::Welcome
             | Command::Directory(_)
+            | Command::Networks(_)
             | Command::InventoryRequest
             | Command::Watch { .. }
             | Command::CloseLeak { .. } => {}

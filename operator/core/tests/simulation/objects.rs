@@ -1,9 +1,11 @@
 //! Objects as people write them.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use ipnet::Ipv4Net;
 use operator_core::ids::{NodeName, ObjectName, Path, PoolName, ResourceVersion, Uid};
 use operator_core::port_set::PortSet;
 use operator_core::spec::{
@@ -148,14 +150,17 @@ pub(crate) fn pool(uid: &str, name: &str, created_unix_ms: u64, spec: PoolSpec) 
     }
 }
 
-/// A node with its zone as a label.
+/// A node with its zone as a label, and with addresses.
 pub(crate) fn node(index: usize) -> operator_core::event::NodeObject {
+    let number = u8::try_from(index + 1).expect("there are a few");
     operator_core::event::NodeObject {
         name: node_name(index),
         labels: BTreeMap::from([("zone".into(), format!("z{}", index % 2).into())]),
         ready: true,
         unschedulable: false,
         addresses: Vec::new(),
+        own: vec![Ipv4Addr::new(10, 0, 0, number).into()],
+        pods: vec![Ipv4Net::new_assert(Ipv4Addr::new(10, 244, number, 0), 24).into()],
     }
 }
 

@@ -1,8 +1,11 @@
 //! Things that happen just when a stream is where streams seldom are: misfortune left to chance would not meet those.
 //! Whatever happens here could happen by itself; only its moment is chosen.
 
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
 use operator_core::event::WriteOutcome;
-use operator_core::ids::{BootId, NodeName, ObjectName, Ports, Protocol, Uid, WorkerName};
+use operator_core::ids::{BootId, NodeName, ObjectName, Ports, Protocol, ServiceCidrName, Uid, WorkerName};
 use operator_core::status::Phase;
 use operator_core::{Event, LeaseState};
 
@@ -165,7 +168,7 @@ impl World {
             self.lack(target);
             return self.hold_calls(target);
         }
-        match self.rng.below(44) {
+        match self.rng.below(46) {
             kind @ 0..4 => self.relist_soon(replica, Kind::ALL[kind]),
             4 => self.after(0, 2, Item::Feed { replica, incarnation, event: Event::AbsenceConfirmed }),
             5 => {
@@ -206,6 +209,11 @@ impl World {
             32..34 => self.end_write(target, End::Conflict),
             34..38 => self.end_write(target, End::Refused),
             38..42 => self.end_write(target, End::NotFound),
+            42 => self.relist_soon(replica, Kind::ServiceCidrs),
+            43 => {
+                self.change_service_cidr();
+                self.tell_soon(replica, Kind::ServiceCidrs);
+            }
             _ => self.end_write(target, End::Unknown),
         }
     }
@@ -386,6 +394,29 @@ impl World {
             let byte = self.rng.below(250) as u8;
             self.api.put_secret(secret, std::sync::Arc::new([[byte; 32]]));
         }
+    }
+
+    /// One of the networks of Services comes and goes.
+    fn change_service_cidr(&mut self) {
+        if !self.api.up {
+            return;
+        }
+        let names: Vec<_> = self.api.objects.service_cidrs.keys().cloned().collect();
+        match self.rng.pick(&names) {
+            Some(name) if self.rng.chance(50) => self.api.remove_service_cidr(name),
+            Some(_) | None => {
+                self.put_service_cidr();
+            }
+        }
+    }
+
+    /// One of them comes, or becomes another.
+    pub(crate) fn put_service_cidr(&mut self) -> ServiceCidrName {
+        let name = ServiceCidrName::from(format!("services-{}", self.rng.below(3)));
+        let third = u8::try_from(self.rng.below(200)).expect("it is below 200");
+        let network = Ipv4Net::new_assert(Ipv4Addr::new(10, 96, third, 0), 24);
+        self.api.put_service_cidr(name.clone(), vec![network.into()]);
+        name
     }
 
     pub(crate) fn change_spec(

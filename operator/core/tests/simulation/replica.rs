@@ -10,6 +10,7 @@ use operator_core::spec::PoolObject;
 use operator_core::status::{RtpPorts, StreamStatus};
 use operator_core::{Config, Event, Now, State};
 
+use crate::api::Kind;
 use crate::world::Item;
 
 /// What a status says about an assignment: pod, node and the numbers of its one or two leases.
@@ -33,7 +34,7 @@ pub(crate) struct Replica {
     pub(crate) backlog: Vec<Item>,
     pub(crate) sessions: BTreeMap<SessionId, usize>,
     last_session: u64,
-    pub(crate) watches: [Watch; 4],
+    pub(crate) watches: [Watch; Kind::ALL.len()],
     /// The deadline that a wake-up is under way for.
     pub(crate) wake: Option<Duration>,
     /// An event was taken note of, and the plan is yet to be made.
@@ -114,7 +115,7 @@ impl Replica {
             backlog: Vec::new(),
             sessions: BTreeMap::new(),
             last_session: 0,
-            watches: [Watch::default(); 4],
+            watches: [Watch::default(); Kind::ALL.len()],
             wake: None,
             unplanned: false,
             seen: Seen::default(),
@@ -248,6 +249,8 @@ impl Seen {
             | Event::NodeGone { .. }
             | Event::SecretSeen { .. }
             | Event::SecretGone { .. }
+            | Event::ServiceCidrSeen { .. }
+            | Event::ServiceCidrGone { .. }
             | Event::Listed(_)
             | Event::Hello { .. }
             | Event::Beat { .. }

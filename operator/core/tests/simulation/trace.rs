@@ -72,6 +72,8 @@ pub(crate) fn brief(event: &Event) -> String {
         | Event::NodeGone { .. }
         | Event::SecretSeen { .. }
         | Event::SecretGone { .. }
+        | Event::ServiceCidrSeen { .. }
+        | Event::ServiceCidrGone { .. }
         | Event::Listed(_)
         | Event::AbsenceConfirmed
         | Event::Write { .. }
@@ -115,6 +117,7 @@ pub(crate) fn brief_action(action: &Action) -> String {
                     format!("Directory version {} of {} entries", directory.version, directory.entries.len())
                 }
                 Command::Welcome
+                | Command::Networks(_)
                 | Command::Revoke { .. }
                 | Command::InventoryRequest
                 | Command::Watch { .. }

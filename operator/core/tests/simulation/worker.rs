@@ -170,6 +170,7 @@ impl Worker {
             health_port: 9181,
             rtp_shared_port: Some(LISTENERS[1]),
             changes_leases: true,
+            knows_networks: true,
             template: "".into(),
         }
     }
@@ -266,7 +267,7 @@ impl Worker {
     pub(crate) fn obey(&mut self, host: &mut Host, command: &Command, now: Duration) -> Done {
         let mut done = Done::default();
         match command {
-            Command::Welcome => {}
+            Command::Welcome | Command::Networks(_) => {}
             Command::Directory(directory) => self.directory.learn(directory),
             Command::Assign(assign) => {
                 self.epoch = self.epoch.max(assign.stream.epoch);

@@ -59,3 +59,35 @@ fn a_node_is_reached_as_annotated_else_from_outside_first() {
     let annotated = node(json!({"media.penstock.dev/addresses": "cams.example, 2001:db8::7,"}));
     assert_eq!(annotated.addresses, ["cams.example".into(), "2001:db8::7".into()]);
 }
+
+#[test]
+fn where_a_node_its_pods_and_services_are_is_no_matter_of_how_it_is_reached() {
+    let node: Node = serde_json::from_value(json!({
+        "metadata": {"name": "n", "annotations": {"media.penstock.dev/addresses": "192.0.2.7"}},
+        "spec": {"podCIDR": "10.244.7.0/24", "podCIDRs": ["10.244.7.0/24", "fd00::700/120"]},
+        "status": {"addresses": [
+            {"type": "Hostname", "address": "10.0.0.9"},
+            {"type": "ExternalIP", "address": "198.51.100.7"},
+            {"type": "InternalIP", "address": "10.0.0.7"},
+            {"type": "InternalIP", "address": "2001:db8::7"},
+        ]},
+    }))
+    .unwrap();
+    let node = super::node(&node);
+    let own: Vec<String> = node.own.iter().map(ToString::to_string).collect();
+    assert_eq!(own, ["10.0.0.7", "2001:db8::7", "198.51.100.7"]);
+    let pods: std::collections::BTreeSet<String> = node.pods.iter().map(ToString::to_string).collect();
+    assert_eq!(pods, ["10.244.7.0/24".to_owned(), "fd00::700/120".to_owned()].into());
+
+    let (name, networks) = service_cidr(
+        &serde_json::from_value(json!({
+            "metadata": {"name": "kubernetes"}, "spec": {"cidrs": ["10.96.0.0/12", "fd00:10:96::/112"]},
+        }))
+        .unwrap(),
+    );
+    let networks: Vec<String> = networks.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        (name.as_str(), networks),
+        ("kubernetes", vec!["10.96.0.0/12".into(), "fd00:10:96::/112".into()])
+    );
+}

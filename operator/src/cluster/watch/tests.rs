@@ -8,12 +8,16 @@ use super::*;
 
 /// An API server of ours: how it answers what was asked in a query.
 fn api(answer: impl Fn(&str) -> Response<Body> + Send + Sync + 'static) -> Api<DynamicObject> {
+    objects::streams(client(answer), None)
+}
+
+fn client(answer: impl Fn(&str) -> Response<Body> + Send + Sync + 'static) -> Client {
     let answer = Arc::new(answer);
     let service = tower::service_fn(move |request: Request<Body>| {
         let response = answer(request.uri().query().unwrap_or_default());
         async move { Ok::<_, std::convert::Infallible>(response) }
     });
-    objects::streams(Client::new(service, "default"), None)
+    Client::new(service, "default")
 }
 
 fn object(name: &str, version: u64) -> Value {
@@ -40,12 +44,16 @@ fn list_of(version: u64, objects: &[Value]) -> Response<Body> {
 
 /// As an API server answers that streams no lists.
 fn forbidden() -> Response<Body> {
+    failure(422, "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled")
+}
+
+fn failure(code: u16, message: &str) -> Response<Body> {
     let status = json!({
-        "apiVersion": "v1", "kind": "Status", "status": "Failure", "reason": "Invalid", "code": 422,
-        "message": "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled",
+        "apiVersion": "v1", "kind": "Status", "status": "Failure", "reason": "Any", "code": code,
+        "message": message,
     });
     let mut response = Response::new(Body::from(status.to_string().into_bytes()));
-    *response.status_mut() = StatusCode::UNPROCESSABLE_ENTITY;
+    *response.status_mut() = StatusCode::from_u16(code).unwrap();
     response
 }
 
@@ -154,4 +162,54 @@ fn only_a_lower_number_is_below() {
     assert!(is_below("50", "100"));
     assert!(!is_below("100", "100") && !is_below("101", "100"));
     assert!(!is_below("", "100") && !is_below("fifty", "100") && !is_below("50", ""));
+}
+
+#[tokio::test]
+async fn only_the_kinds_that_may_be_lacking_are_gone_on_without() {
+    for (code, is_lacking) in [(403, true), (404, true), (429, false), (500, false), (503, false)] {
+        let client = client(move |_| failure(code, "it is not to be had"));
+        let services = Api::<ServiceCIDR>::all(client.clone());
+        let failed = list_page(&services, ListParams::default()).await.unwrap_err();
+        let relist_services = relist::<ServiceCidrs>(failed);
+        let (is_unlisted, why) = match relist_services {
+            Relist::Unlisted(why, listed) => (listed == Listed::ServiceCidrs { names: None }, why),
+            Relist::Because(why) => (false, why),
+            Relist::Never(Closed) => panic!("nothing is closed"),
+        };
+        assert_eq!(is_unlisted, is_lacking, "{code}");
+        assert!(why.contains("it is not to be had"), "{why}");
+        let failed = list_page(&Api::<Node>::all(client), ListParams::default()).await.unwrap_err();
+        assert!(matches!(relist::<Nodes>(failed), Relist::Because(_)), "{code}");
+    }
+    assert!(matches!(relist::<ServiceCidrs>(ListError::Late), Relist::Because(_)));
+}
+
+#[tokio::test]
+async fn an_api_server_without_service_cidrs_keeps_no_replica_from_being_ready() {
+    let cidr = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
+        "metadata": {"name": "kubernetes", "resourceVersion": "7"}, "spec": {"cidrs": ["10.96.0.0/12"]},
+    });
+    for is_there in [true, false] {
+        let cidr = cidr.clone();
+        let client = client(move |query| match query {
+            _ if !is_there => failure(404, "the server could not find the requested resource"),
+            query if query.contains(STREAMED) => forbidden(),
+            query if query.contains("watch=true") => watch_of(&[]),
+            _ => list_of(9, std::slice::from_ref(&cidr)),
+        });
+        let (events, mut seen) = mpsc::channel(1);
+        let (synced, mut kinds) = watch::channel(0);
+        let task = tokio::spawn(follow::<ServiceCidrs>(vec![Api::all(client)], Feed { events, synced }));
+        let mut next = async || timeout(limits::LIST_CALL, seen.recv()).await.expect("an event in time");
+        if is_there {
+            let Some(Event::ServiceCidrSeen { name, networks }) = next().await else { panic!("it is seen") };
+            assert_eq!((name.as_str(), networks), ("kubernetes", vec!["10.96.0.0/12".parse().unwrap()]));
+        }
+        let Some(Event::Listed(listed)) = next().await else { panic!("a list is delivered") };
+        let names = is_there.then(|| BTreeSet::from(["kubernetes".into()]));
+        assert_eq!(listed, Listed::ServiceCidrs { names });
+        timeout(limits::LIST_CALL, kinds.wait_for(|kinds| *kinds == 1)).await.expect("in time").unwrap();
+        task.abort();
+    }
 }
