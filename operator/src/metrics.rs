@@ -337,6 +337,7 @@ fn event_kind(event: &Event) -> &'static str {
         Event::ServiceCidrGone { .. } => "service_cidr_gone",
         Event::Listed(_) => "listed",
         Event::Confirmed { .. } => "confirmed",
+        Event::Forgotten { .. } => "forgotten",
         Event::AbsenceConfirmed => "absence_confirmed",
         Event::Write { .. } => "write",
         Event::Hello { .. } => "hello",

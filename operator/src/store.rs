@@ -167,7 +167,7 @@ impl Store {
             Action::DeleteStream { id, uid, name, resource_version } => {
                 self.delete_stream(&uid, &name, resource_version, |outcome| Event::Write { id, outcome })
             }
-            Action::Confirm { uid, name } => {
+            Action::Confirm { uid, name, since: _ } => {
                 let found =
                     name.or_else(|| self.names.get(&uid).cloned()).and_then(|name| self.stream(&uid, &name));
                 let found = found.map(|stream| Box::new(object_of(stream)));

@@ -56,13 +56,15 @@ pub enum Action {
         /// Only if this is still its version.
         resource_version: ResourceVersion,
     },
-    /// Read one stream, not from a cache. Answered by `Event::Confirmed`; tried until there is an answer or the
-    /// replica is demoted.
+    /// Read one stream, not from a cache. Answered by `Event::Confirmed`, or by `Event::Forgotten`; tried until there is an answer or
+    /// the replica is demoted.
     Confirm {
         /// The object that is meant.
         uid: Uid,
         /// Where to look; absent: not known, look for the UID in a consistent list.
         name: Option<ObjectName>,
+        /// The newest version that is known. An API of an older one has been put back, and what it lacks may be there all the same.
+        since: ResourceVersion,
     },
     /// Write the term into the Lease. Answered by `Event::TermRecorded`, or by `Event::Demoted`.
     RecordTerm {

@@ -83,6 +83,12 @@ pub enum Event {
         /// The object as it is; absent: NotFound, or another object under its name.
         found: Option<Box<StreamObject>>,
     },
+    /// The answer to `Action::Confirm` of an API that lacks the stream, and is of an older version than was known when it was asked: it was
+    /// put back, and has forgotten.
+    Forgotten {
+        /// Which stream was asked for.
+        uid: Uid,
+    },
     /// A person says that what lists lack is really gone.
     AbsenceConfirmed,
     /// How a write ended.

@@ -36,6 +36,7 @@ impl State {
             Event::ServiceCidrGone { name } => self.lose_service_cidr(&name),
             Event::Listed(listed) => self.note_list(listed, now),
             Event::Confirmed { uid, found } => self.note_confirmed(&uid, found.map(|object| *object), now),
+            Event::Forgotten { uid } => self.note_forgotten(&uid, now),
             Event::AbsenceConfirmed => self.believe_absences(),
             Event::Write { id, outcome } => self.note_write(id, outcome, now),
             Event::Hello { session, hello } => self.greet(session, hello, now),

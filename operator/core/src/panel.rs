@@ -239,6 +239,7 @@ impl Panel {
             | Event::ServiceCidrGone { .. }
             | Event::Listed(_)
             | Event::Confirmed { .. }
+            | Event::Forgotten { .. }
             | Event::AbsenceConfirmed
             | Event::Write { .. }
             | Event::WorkerDegraded { .. }

@@ -47,6 +47,8 @@ pub struct State {
     /// The highest version seen anywhere, and whether a later list was older.
     pub(crate) version_seen: ResourceVersion,
     pub(crate) went_back: bool,
+    /// The highest version since the last list of streams: an API of an older one was put back since.
+    pub(crate) version_heard: ResourceVersion,
     /// A consistent read has brought an older version of a stream than is known: the API's versions may have overtaken those of
     /// before its restore by now, but it has forgotten.
     pub(crate) regressed: bool,
@@ -216,6 +218,7 @@ impl State {
             term_seen: Term(0),
             version_seen: ResourceVersion(0),
             went_back: false,
+            version_heard: ResourceVersion(0),
             regressed: false,
             restored: false,
             epoch_floor: Epoch(0),
@@ -287,6 +290,12 @@ impl State {
             self.streams_most = left;
         }
         shrunk
+    }
+
+    /// The API has had this version.
+    pub(crate) fn note_version(&mut self, version: ResourceVersion) {
+        self.version_seen = self.version_seen.max(version);
+        self.version_heard = self.version_heard.max(version);
     }
 
     pub(crate) fn next_rank(&mut self) -> u64 {

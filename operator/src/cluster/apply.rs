@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use http::StatusCode;
 use kube::{
     Client, Resource,
-    api::{Api, DeleteParams, DynamicObject, ListParams, PostParams, Preconditions},
+    api::{Api, DeleteParams, DynamicObject, ListParams, ObjectList, PostParams, Preconditions},
     core::{PartialObjectMeta, Request},
 };
 use operator_core::{
@@ -87,12 +87,15 @@ impl Objects for Applier {
                     Event::Write { id, outcome }
                 });
             }
-            Action::Confirm { uid, name } => {
+            Action::Confirm { uid, name, since } => {
                 let readers = self.readers.clone();
                 self.reads.spawn(async move {
                     let _turn = readers.acquire_owned().await;
-                    let found = read(client, &uid, name.as_ref()).await;
-                    Event::Confirmed { uid, found: found.map(Box::new) }
+                    match read(client, &uid, name.as_ref(), since).await {
+                        Answer::Found(object) => Event::Confirmed { uid, found: Some(object) },
+                        Answer::Absent => Event::Confirmed { uid, found: None },
+                        Answer::Forgotten => Event::Forgotten { uid },
+                    }
                 });
             }
             Action::RecordTerm { term } => {
@@ -185,42 +188,72 @@ async fn delete(client: Client, name: &ObjectName, uid: &Uid, version: ResourceV
     }
 }
 
-/// A stream as it is, not from a cache. Tried until there is an answer; absent: it is not there.
-async fn read(client: Client, uid: &Uid, name: Option<&ObjectName>) -> Option<StreamObject> {
+/// What a read has shown.
+enum Answer {
+    Found(Box<StreamObject>),
+    Absent,
+    /// It is absent from an API that is older than it was.
+    Forgotten,
+}
+
+/// Reads a stream until there is an answer.
+async fn read(client: Client, uid: &Uid, name: Option<&ObjectName>, since: ResourceVersion) -> Answer {
     loop {
         let found = match name {
-            Some(name) => read_named(&client, name)
-                .await
-                .map(|found| found.filter(|object| object.metadata.uid.as_deref() == Some(uid.as_str()))),
+            Some(name) => read_named(&client, uid, name).await,
             None => find(&client, uid).await,
         };
         match found {
-            Ok(found) => return found.map(|object| objects::stream(&object)),
+            Ok(Sought::Found(object)) => return Answer::Found(Box::new(objects::stream(&object))),
+            Ok(Sought::Absent { as_of }) if as_of < since => return Answer::Forgotten,
+            Ok(Sought::Absent { .. }) => return Answer::Absent,
             Err(error) => tracing::debug!(%uid, "read again: {error}"),
         }
         sleep(limits::API_RETRY).await;
     }
 }
 
-async fn read_named(client: &Client, name: &ObjectName) -> Result<Option<DynamicObject>, String> {
+/// What an API server has of a stream.
+enum Sought {
+    Found(Box<DynamicObject>),
+    Absent {
+        /// The version of all that it has: it is not older than any that was given out before, unless it was put back.
+        as_of: ResourceVersion,
+    },
+}
+
+async fn read_named(client: &Client, uid: &Uid, name: &ObjectName) -> Result<Sought, String> {
     let streams = objects::streams(client.clone(), Some(&name.namespace));
-    soon(limits::API_CALL, streams.get_opt(&name.name)).await
+    let found = soon(limits::API_CALL, streams.get_opt(&name.name)).await?;
+    if let Some(object) = found.filter(|object| object.metadata.uid.as_deref() == Some(uid.as_str())) {
+        return Ok(Sought::Found(Box::new(object)));
+    }
+    // No answer about one object tells the version of all: a list does, and one of it is enough.
+    let list = soon(limits::API_CALL, streams.list(&ListParams::default().limit(1))).await?;
+    Ok(Sought::Absent { as_of: version_of(&list)? })
 }
 
 /// Looks for a UID whose name is not known, page by page of one consistent list.
-async fn find(client: &Client, uid: &Uid) -> Result<Option<DynamicObject>, String> {
+async fn find(client: &Client, uid: &Uid) -> Result<Sought, String> {
     let streams = objects::streams(client.clone(), None);
     let mut page = ListParams::default().limit(limits::LIST_PAGE);
     loop {
         let list = soon(limits::LIST_CALL, streams.list(&page)).await?;
+        let as_of = version_of(&list)?;
         let next = list.metadata.continue_.filter(|token| !token.is_empty());
         let found =
             list.items.into_iter().find(|object| object.metadata.uid.as_deref() == Some(uid.as_str()));
         match (found, next) {
             (None, Some(next)) => page = page.continue_token(&next),
-            (found, _) => return Ok(found),
+            (Some(object), _) => return Ok(Sought::Found(Box::new(object))),
+            (None, None) => return Ok(Sought::Absent { as_of }),
         }
     }
+}
+
+fn version_of(list: &ObjectList<DynamicObject>) -> Result<ResourceVersion, String> {
+    let version = list.metadata.resource_version.as_deref().unwrap_or_default();
+    version.parse().map(ResourceVersion).map_err(|_| format!("a list has the version {version:?}"))
 }
 
 async fn soon<T>(limit: Duration, call: impl Future<Output = kube::Result<T>>) -> Result<T, String> {

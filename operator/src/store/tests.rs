@@ -57,7 +57,10 @@ fn the_same_again_is_no_news() {
     let mut store = Store::default();
     let before = put(&mut store, stream(PUSH));
     assert!(store.put(stream(PUSH), SystemTime::now()).unwrap().is_none());
-    assert_eq!(store.write(Action::Confirm { uid: before.uid.clone(), name: None }).len(), 1);
+    assert_eq!(
+        store.write(Action::Confirm { uid: before.uid.clone(), name: None, since: ResourceVersion(0) }).len(),
+        1
+    );
 }
 
 #[test]
@@ -135,7 +138,7 @@ fn a_deleted_stream_is_gone_until_it_is_put_again_as_another() {
     );
     assert_eq!(store.stream_list()["items"], json!([]));
     assert!(matches!(
-        store.write(Action::Confirm { uid: object.uid.clone(), name: None })[..],
+        store.write(Action::Confirm { uid: object.uid.clone(), name: None, since: ResourceVersion(0) })[..],
         [Event::Confirmed { found: None, .. }]
     ));
     assert_ne!(put(&mut store, stream(PUSH)).uid, object.uid);

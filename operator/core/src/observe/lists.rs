@@ -59,6 +59,7 @@ impl State {
     fn note_stream_list(&mut self, version: ResourceVersion, uids: &BTreeSet<Uid>, now: Now) {
         self.went_back = version < self.version_seen || std::mem::take(&mut self.regressed);
         self.version_seen = self.version_seen.max(version);
+        self.version_heard = version;
         if self.went_back {
             self.restored = true;
             self.emit_installation(
@@ -168,7 +169,7 @@ impl State {
             return;
         }
         self.reads.insert(uid.clone(), false);
-        self.outbox.push(Action::Confirm { uid: uid.clone(), name });
+        self.outbox.push(Action::Confirm { uid: uid.clone(), name, since: self.version_heard });
     }
 
     fn node_of(&self, uid: &Uid) -> Option<NodeName> {

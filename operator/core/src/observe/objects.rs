@@ -26,7 +26,7 @@ impl State {
     /// A stream is there or has changed.
     pub(crate) fn see_stream(&mut self, object: StreamObject, source: Source, now: Now) {
         let from_the_past = object.resource_version < self.version_seen;
-        self.version_seen = self.version_seen.max(object.resource_version);
+        self.note_version(object.resource_version);
         self.note_term_seen(Term(object.status.term));
         let uid = object.uid.clone();
         let Some(stream) = self.streams.get_mut(&uid) else {
@@ -188,7 +188,7 @@ impl State {
 
     /// A pool is there or has changed.
     pub(crate) fn see_pool(&mut self, object: PoolObject, source: Source) {
-        self.version_seen = self.version_seen.max(object.resource_version);
+        self.note_version(object.resource_version);
         let name = object.name.clone();
         match self.pools.get_mut(&name).filter(|pool| pool.uid == object.uid) {
             None => {

@@ -10,7 +10,7 @@ use crate::reason::Reason;
 use crate::spec::StreamObject;
 use crate::state::{After, State, Write};
 use crate::status::{PoolStatus, StreamStatus};
-use crate::stream::Reading;
+use crate::stream::{Absence, Reading};
 use crate::timers::Timer;
 
 /// What a write was to bring, and what it was made from.
@@ -29,7 +29,7 @@ impl State {
         let Some(write) = self.writes.remove(&id) else { return };
         match &outcome {
             WriteOutcome::Written { resource_version } => {
-                self.version_seen = self.version_seen.max(*resource_version);
+                self.note_version(*resource_version);
             }
             WriteOutcome::Conflict => self.counters.write_conflicts += 1,
             WriteOutcome::Refused { .. } => self.counters.write_refusals += 1,
@@ -248,6 +248,24 @@ impl State {
                 self.settle_adopted(uid, now);
             }
         }
+    }
+
+    /// A read was answered by an API that was put back. The list that comes next tells what else it has forgotten; until then the stream
+    /// goes on, and only a person can say that it is gone.
+    pub(crate) fn note_forgotten(&mut self, uid: &Uid, now: Now) {
+        if self.reads.remove(uid).is_none() {
+            return;
+        }
+        // Its versions may have overtaken those of before by the time of the list.
+        self.regressed = true;
+        if let Some(stream) = self.streams.get_mut(uid) {
+            stream.reading = None;
+            stream.absent = Some(Absence::Held(Reason::ListWentBack));
+            self.held_absent.insert(uid.clone());
+            self.dirty.statuses.remove(uid);
+        }
+        self.settle_read_claim(uid);
+        self.settle_adopted(uid, now);
     }
 
     /// Claims of a stream that are to be closed: their workers are told, if they can be.

@@ -174,9 +174,10 @@ impl World {
                 self.writes += 1;
                 if self.hold { self.held.push(action) } else { self.write(action) }
             }
-            Action::Confirm { uid, .. } => {
+            Action::Confirm { uid, name: _, since } => {
                 let found = self.api.streams.values().find(|object| object.uid == uid).cloned().map(Box::new);
-                self.event(Event::Confirmed { uid, found });
+                let forgotten = found.is_none() && self.api.version < since.0;
+                self.event(if forgotten { Event::Forgotten { uid } } else { Event::Confirmed { uid, found } });
             }
             Action::RecordTerm { term } => self.event(Event::TermRecorded { term }),
             Action::Command { session, term, sequence, command } => {

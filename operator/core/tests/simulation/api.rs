@@ -229,6 +229,14 @@ impl Api {
         found.filter(|object| object.uid == *uid).cloned().map(Box::new)
     }
 
+    /// What a driver answers who reads a stream.
+    pub(crate) fn read(&self, uid: Uid, name: Option<&ObjectName>, since: ResourceVersion) -> Event {
+        match self.get(&uid, name) {
+            None if self.objects.version < since.0 => Event::Forgotten { uid },
+            found => Event::Confirmed { uid, found },
+        }
+    }
+
     /// An older state of this timeline, as a lagging cache would serve it.
     pub(crate) fn stale(&self, index: usize) -> &Objects {
         if self.history.is_empty() { &self.objects } else { &self.history[index % self.history.len()] }

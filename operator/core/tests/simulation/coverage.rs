@@ -285,6 +285,8 @@ fn kind<'a>(event: &'a Event, write_of: Option<&'a Uid>) -> (Kind, About<'a>) {
         Event::Listed(Listed::ServiceCidrs { .. }) => (Kind::ListedServiceCidrs, About::All),
         Event::Confirmed { uid, found: Some(_) } => (Kind::ConfirmedFound, About::Stream(uid)),
         Event::Confirmed { uid, found: None } => (Kind::ConfirmedNotFound, About::Stream(uid)),
+        // A list that went back, which follows, does the same to all.
+        Event::Forgotten { uid: _ } => (Kind::ConfirmedNotFound, About::Nothing),
         Event::AbsenceConfirmed => (Kind::AbsenceConfirmed, About::All),
         Event::Write { id: _, outcome } => {
             (outcome_kind(outcome), write_of.map_or(About::Nothing, About::Stream))

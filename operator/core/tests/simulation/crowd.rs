@@ -487,12 +487,12 @@ impl World {
             return false;
         }
         let asked = |item: &Item| matches!(item, Item::Get { replica, incarnation, uid, .. } if (*replica, *incarnation) == ours && *uid == target.uid);
-        let Some((_, Item::Get { uid, name, .. })) = self.pull(asked) else { return false };
+        let Some((_, Item::Get { uid, name, since, .. })) = self.pull(asked) else { return false };
         if !wanted {
             self.remove(&target.uid, &target.name);
         }
-        let found = self.api.get(&uid, name.as_ref());
-        self.feed(target.replica, Event::Confirmed { uid, found });
+        let event = self.api.read(uid, name.as_ref(), since);
+        self.feed(target.replica, event);
         true
     }
 

@@ -298,9 +298,9 @@ impl World {
     /// It is answered before anything else happens.
     fn answer_read(&mut self, target: &Target) {
         let of = |item: &Item| matches!(item, Item::Get { replica, uid, .. } if *replica == target.replica && *uid == target.uid);
-        let Some((_, Item::Get { replica, incarnation, uid, name })) = self.pull(of) else { return };
-        let found = self.api.get(&uid, name.as_ref());
-        self.after(1, 20, Item::Feed { replica, incarnation, event: Event::Confirmed { uid, found } });
+        let Some((_, Item::Get { replica, incarnation, uid, name, since })) = self.pull(of) else { return };
+        let event = self.api.read(uid, name.as_ref(), since);
+        self.after(1, 20, Item::Feed { replica, incarnation, event });
     }
 
     /// Something happens to the stream of a leader that sleeps.

@@ -179,7 +179,7 @@ impl Seen {
                 self.gone.insert(uid.clone());
                 self.lost.insert(uid.clone());
             }
-            Event::Confirmed { uid: _, found: None } => {}
+            Event::Confirmed { uid: _, found: None } | Event::Forgotten { uid: _ } => {}
             Event::StreamGone { uid } => {
                 self.lacked.remove(uid);
                 self.gone.insert(uid.clone());

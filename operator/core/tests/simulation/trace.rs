@@ -75,6 +75,7 @@ pub(crate) fn brief(event: &Event) -> String {
         | Event::ServiceCidrSeen { .. }
         | Event::ServiceCidrGone { .. }
         | Event::Listed(_)
+        | Event::Forgotten { .. }
         | Event::AbsenceConfirmed
         | Event::Write { .. }
         | Event::Hello { .. }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use operator_core::event::{Holder, Listed, Report, WriteOutcome};
-use operator_core::ids::{ObjectName, Term, Uid, WriteId};
+use operator_core::ids::{ObjectName, ResourceVersion, Term, Uid, WriteId};
 use operator_core::{Action, Command, Config, Event, plan};
 
 use crate::api::{Api, Kind, Write};
@@ -49,7 +49,7 @@ pub(crate) enum Item {
     /// A write arrives at the API.
     Write { replica: usize, incarnation: u64, id: WriteId, write: Write, answered: bool, refused: bool },
     /// A GET arrives at the API.
-    Get { replica: usize, incarnation: u64, uid: Uid, name: Option<ObjectName> },
+    Get { replica: usize, incarnation: u64, uid: Uid, name: Option<ObjectName>, since: ResourceVersion },
     /// The core learns something.
     Feed { replica: usize, incarnation: u64, event: Event },
     /// A replica asks for the Lease.
@@ -332,9 +332,9 @@ impl World {
             Item::Write { replica, incarnation, id, write, answered, refused } => {
                 self.arrive(replica, incarnation, id, write, answered, refused);
             }
-            Item::Get { replica, incarnation, uid, name } => {
+            Item::Get { replica, incarnation, uid, name, since } => {
                 if self.ready(replica, incarnation, &item) {
-                    self.get(replica, incarnation, uid, name);
+                    self.get(replica, incarnation, uid, name, since);
                 }
             }
             Item::Feed { replica, incarnation, event } => {
@@ -591,12 +591,12 @@ impl World {
                 self.replicas[replica].seen.writes.insert(id, note);
                 self.write(replica, id, Write::Delete { uid, name, version: resource_version }, None);
             }
-            Action::Confirm { uid, name } => {
+            Action::Confirm { uid, name, since } => {
                 // With all that is read anew after a restore, some of it takes its time.
                 let slow = self.faults.restores > 0 && !self.faults.calm && self.rng.chance(60);
                 let most = if slow { 700 } else { 20 };
                 self.replicas[replica].seen.asked.insert(uid.clone());
-                self.after(1, most, Item::Get { replica, incarnation, uid, name });
+                self.after(1, most, Item::Get { replica, incarnation, uid, name, since });
             }
             Action::RecordTerm { term } => self.after(1, 20, Item::RecordTerm { replica, incarnation, term }),
             Action::Command { session, term, sequence, command } => {
@@ -694,16 +694,23 @@ impl World {
         }
     }
 
-    fn get(&mut self, replica: usize, incarnation: u64, uid: Uid, name: Option<ObjectName>) {
+    fn get(
+        &mut self,
+        replica: usize,
+        incarnation: u64,
+        uid: Uid,
+        name: Option<ObjectName>,
+        since: ResourceVersion,
+    ) {
         if !self.replicas[replica].leading {
             return;
         }
         if !self.api.up || (!self.faults.calm && self.rng.chance(10)) {
-            return self.after(200, 400, Item::Get { replica, incarnation, uid, name });
+            return self.after(200, 400, Item::Get { replica, incarnation, uid, name, since });
         }
-        let found = self.api.get(&uid, name.as_ref());
+        let event = self.api.read(uid, name.as_ref(), since);
         let most = self.api_takes() / 2;
-        self.after(1, most, Item::Feed { replica, incarnation, event: Event::Confirmed { uid, found } });
+        self.after(1, most, Item::Feed { replica, incarnation, event });
     }
 
     // ------------------------------------------------------------------------------------------------- watches
@@ -882,7 +889,9 @@ impl World {
         // Its driver wants no answer any more to what it has asked.
         self.queue.retain(|_, item| match item {
             Item::Get { replica: of, .. }
-            | Item::Feed { replica: of, event: Event::Confirmed { .. }, .. } => *of != replica,
+            | Item::Feed { replica: of, event: Event::Confirmed { .. } | Event::Forgotten { .. }, .. } => {
+                *of != replica
+            }
             _ => true,
         });
     }
