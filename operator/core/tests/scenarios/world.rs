@@ -177,7 +177,11 @@ impl World {
             Action::Confirm { uid, name: _, since } => {
                 let found = self.api.streams.values().find(|object| object.uid == uid).cloned().map(Box::new);
                 let forgotten = found.is_none() && self.api.version < since.0;
-                self.event(if forgotten { Event::Forgotten { uid } } else { Event::Confirmed { uid, found } });
+                self.event(if forgotten {
+                    Event::Forgotten { uid }
+                } else {
+                    Event::Confirmed { uid, found }
+                });
             }
             Action::RecordTerm { term } => self.event(Event::TermRecorded { term }),
             Action::Command { session, term, sequence, command } => {
