@@ -216,18 +216,10 @@ impl State {
 
     /// A read was answered.
     pub(crate) fn note_confirmed(&mut self, uid: &Uid, found: Option<StreamObject>, now: Now) {
-        // Of an earlier lead, and not ours to follow any more.
-        let Some(gone) = self.reads.remove(uid) else { return };
+        let Some((gone, reading)) = self.end_read(uid) else { return };
         let found = found.filter(|_| !gone);
-        let mut source = Source::Read;
-        if let Some(stream) = self.streams.get_mut(uid) {
-            // An answer that may be older than our own write is no better than the watch.
-            if stream.reading == Some(Reading::BesideWrite) {
-                source = Source::Watch;
-            }
-            stream.reading = None;
-        }
-        self.requeue(uid);
+        // An answer that may be older than our own write is no better than the watch.
+        let source = if reading == Some(Reading::BesideWrite) { Source::Watch } else { Source::Read };
         match found.filter(|object| object.uid == *uid) {
             // Only a person can say that a stream is gone when too many are lacking.
             // Its claim, if it was being read, is not on record: it is written when the stream is back.
@@ -253,19 +245,29 @@ impl State {
     /// A read was answered by an API that was put back. The list that comes next tells what else it has forgotten; until then the stream
     /// goes on, and only a person can say that it is gone.
     pub(crate) fn note_forgotten(&mut self, uid: &Uid, now: Now) {
-        if self.reads.remove(uid).is_none() {
+        if self.end_read(uid).is_none() {
             return;
         }
         // Its versions may have overtaken those of before by the time of the list.
         self.regressed = true;
+        self.restored = true;
+        self.hold_adopted();
         if let Some(stream) = self.streams.get_mut(uid) {
-            stream.reading = None;
             stream.absent = Some(Absence::Held(Reason::ListWentBack));
             self.held_absent.insert(uid.clone());
             self.dirty.statuses.remove(uid);
         }
         self.settle_read_claim(uid);
         self.settle_adopted(uid, now);
+    }
+
+    /// A read is over: what waited for it goes on. Says whether the stream was seen to go meanwhile, and what its answer is worth. Absent: it
+    /// was of an earlier lead, and is not ours to follow any more.
+    fn end_read(&mut self, uid: &Uid) -> Option<(bool, Option<Reading>)> {
+        let gone = self.reads.remove(uid)?;
+        let reading = self.streams.get_mut(uid).and_then(|stream| stream.reading.take());
+        self.requeue(uid);
+        Some((gone, reading))
     }
 
     /// Claims of a stream that are to be closed: their workers are told, if they can be.
