@@ -122,9 +122,7 @@ pub(crate) async fn run<O: Objects>(
             transitions.note(&action, &state);
             drivers.act(action, &mut answers);
         }
-        if state.has_shrunk() {
-            state = state.clone();
-        }
+        state.compact();
     }
 }
 

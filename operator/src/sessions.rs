@@ -19,7 +19,7 @@ use tokio::{
     time::timeout,
 };
 use tokio_stream::{Stream, wrappers::TcpListenerStream};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 use tonic::{
     Status,
     metadata::MetadataMap,
@@ -280,7 +280,7 @@ impl Sessions {
         }
         // Ends with the session: `receive` waits for nothing but the worker, `end` and a deadline.
         tokio::spawn(self.clone().receive(session, pod, messages, end.clone()));
-        Ok(Outgoing { queue, end: Box::pin(end.cancelled_owned()) })
+        Ok(Outgoing::new(queue, end))
     }
 }
 
@@ -288,9 +288,16 @@ impl Sessions {
 pub(crate) struct Outgoing {
     queue: Queue,
     end: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Nobody reads what is queued any more.
+    _unread: DropGuard,
 }
 
 impl Outgoing {
+    /// Until `end`, which is cancelled when this is dropped.
+    fn new(queue: Queue, end: CancellationToken) -> Self {
+        Self { queue, end: Box::pin(end.clone().cancelled_owned()), _unread: end.drop_guard() }
+    }
+
     /// Ready when somebody has closed the session.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.end.as_mut().poll(cx)

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tests::cluster::{Cluster, Programs};
+use tests::encoders::Encoders;
+use tests::eventually::{ensure, eventually};
 use tests::installation::{Installation, NAMESPACE, chart};
 use tests::running::Folder;
 use tests::tools::{need, root, succeed};
@@ -370,12 +372,20 @@ fn it_installs_upgrades_and_goes() {
     let pods = || {
         [installation.pods("operator"), installation.pods("worker")].map(|pods| pods.expect("pods are told"))
     };
+    let encoder = Encoders::start(&cluster, ["cam-1".to_owned()]).expect("kubectl watches");
+    let publishes = || {
+        let count = encoder.publishing()?;
+        ensure(count == 1, || format!("{count} publish"))
+    };
+    eventually("an encoder that publishes", STARTED, publishes);
     let before = pods();
     installation.upgrade(&["operator.podDisruptionBudget.enabled=false"]).expect("the chart upgrades");
     cluster.ask(&["get", "ppool", "cameras"]).expect("the upgrade has brought the CRD");
     cluster.ask(&["get", "older"]).expect_err("the older CRD is replaced");
     assert_eq!(self::certificate(&cluster), certificate, "an upgrade keeps the certificate");
     assert_eq!(pods(), before, "an upgrade that changes no pod restarts none");
+    assert_eq!((publishes(), encoder.take_absences()), (Ok(()), vec![]), "its stream was live throughout");
+    drop(encoder);
     for pod in before.iter().flatten() {
         let log = installation.logs(&pod.name).expect("it has a log").to_lowercase();
         assert!(!log.contains("forbidden"), "{} asks for more than it may:\n{log}", pod.name);

@@ -62,6 +62,22 @@ pub enum Denied {
     Node,
 }
 
+impl Denied {
+    /// What to do about it.
+    pub fn remedy(self) -> &'static str {
+        match self {
+            Self::Listed => "give another address, or have --deny-targets of the worker leave it out",
+            Self::Loopback
+            | Self::LinkLocal
+            | Self::NoHost
+            | Self::OwnNode
+            | Self::Service
+            | Self::Pod
+            | Self::Node => "give the address of a device, or have --allow-targets of the worker name it",
+        }
+    }
+}
+
 impl Targets {
     /// Whether `address` may be connected to.
     pub fn check(&self, address: IpAddr) -> Result<(), Denied> {

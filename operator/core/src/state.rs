@@ -105,7 +105,7 @@ pub struct State {
     /// Of `directory`.
     pub(crate) directory_digest: DirectoryDigest,
     pub(crate) counters: Counters,
-    /// Streams or claims, at most since memory was laid out anew.
+    /// Streams or claims, at most since `compact` last did something.
     pub(crate) streams_most: usize,
     /// The last rank given: order of arrival, age of claims.
     pub(crate) rank: u64,
@@ -279,15 +279,16 @@ impl State {
         &self.counters
     }
 
-    /// After a plan: whether so many streams have gone since this was last true that a copy is worth making. What is left lies scattered over
-    /// pages that the others had filled; its copy lies on few of them.
-    pub fn has_shrunk(&mut self) -> bool {
+    /// After a plan: goes on with a copy of itself when so many streams have gone since it last did that this is worth it, and says so. What is
+    /// left lies scattered over pages that the others had filled; its copy lies on few of them.
+    pub fn compact(&mut self) -> bool {
         // A claim lives on until its ports are closed.
         let left = self.streams.len().max(self.claims.len());
         self.streams_most = self.streams_most.max(left);
         let shrunk = self.streams_most >= limits::COMPACTED_FROM && left <= self.streams_most / 4;
         if shrunk {
             self.streams_most = left;
+            *self = self.clone();
         }
         shrunk
     }

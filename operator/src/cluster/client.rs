@@ -26,6 +26,8 @@ pub(crate) fn calls() -> Result<kube::Client, String> {
     connector.set_connect_timeout(Some(limits::API_CALL));
     let client = Client::builder(TokioExecutor::new())
         .timer(TokioTimer::new())
+        // Without it, idle connections of an API server that speaks HTTP/1.1 alone would be kept for ever.
+        .pool_timer(TokioTimer::new())
         .http2_keep_alive_interval(limits::API_PING)
         .http2_keep_alive_timeout(limits::API_CALL)
         .http2_keep_alive_while_idle(true)

@@ -139,8 +139,9 @@ trait Watched {
     fn key(object: &Self::Object) -> Self::Key;
     fn listed(version: ResourceVersion, keys: BTreeSet<Self::Key>) -> Listed;
 
-    /// What stands for its list where the API server does not have or does not show the kind. Absent: that is not gone on without.
-    fn unlisted() -> Option<Listed> {
+    /// What stands for its list where the API server does not have or does not show the kind, and what to do then. Absent: that is not gone
+    /// on without.
+    fn unlisted() -> Option<(Listed, &'static str)> {
         None
     }
 }
@@ -269,10 +270,10 @@ impl Watched for ServiceCidrs {
         Listed::ServiceCidrs { names: Some(names) }
     }
 
-    /// They are there since Kubernetes 1.33; before it, and without the right to list them, worker.targets.deny of the chart has to name
-    /// the networks of Services.
-    fn unlisted() -> Option<Listed> {
-        Some(Listed::ServiceCidrs { names: None })
+    /// They are there since Kubernetes 1.33.
+    fn unlisted() -> Option<(Listed, &'static str)> {
+        let remedy = "name the networks of Services in worker.targets.deny of the chart, that no stream has workers connect to them";
+        Some((Listed::ServiceCidrs { names: None }, remedy))
     }
 }
 
@@ -457,7 +458,7 @@ fn relist<W: Watched>(failed: ListError) -> Relist {
         ListError::Api(_) | ListError::Late => false,
     };
     match W::unlisted().filter(|_| hidden) {
-        Some(listed) => Relist::Unlisted(failed.to_string(), listed),
+        Some((listed, remedy)) => Relist::Unlisted(format!("{failed}: {remedy}"), listed),
         None => Relist::Because(failed.to_string()),
     }
 }

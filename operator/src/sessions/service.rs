@@ -291,8 +291,7 @@ mod tests {
     #[test]
     fn what_a_slow_worker_has_not_read_waits_as_messages() {
         let (queue, end) = (Queue::default(), CancellationToken::new());
-        let outgoing = Outgoing { queue: queue.clone(), end: Box::pin(end.clone().cancelled_owned()) };
-        let mut frames = Frames::new(outgoing);
+        let mut frames = Frames::new(Outgoing::new(queue.clone(), end.clone()));
         let mut cx = Context::from_waker(Waker::noop());
         let mut next = || {
             let frame = Pin::new(&mut frames).poll_next(&mut cx);

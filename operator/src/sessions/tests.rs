@@ -131,3 +131,10 @@ async fn a_session_that_is_closed_ends_on_both_sides() {
     assert!(matches!(world.event().await, Event::SessionClosed { .. }));
     assert!(matches!(timeout(LIMIT, commands.message()).await.expect("an end in time"), Ok(None)));
 }
+
+#[tokio::test]
+async fn an_answer_that_nobody_reads_any_more_ends_its_session() {
+    let end = CancellationToken::new();
+    drop(Outgoing::new(Queue::default(), end.clone()));
+    assert!(end.is_cancelled());
+}

@@ -67,7 +67,7 @@ pub enum DialError {
     #[error("cannot look up {0}: no answer")]
     LookupTimeout(Arc<str>),
     /// It may not be connected to.
-    #[error("{remote} is not connected to: {address} {why}")]
+    #[error("{remote} is not connected to: {address} {why}: {}", why.remedy())]
     Denied {
         /// Who.
         remote: Remote,
@@ -359,7 +359,9 @@ mod tests {
         let nowhere = Targets::default();
         assert_eq!(
             why_not("127.0.0.1", closed, &nowhere, &[]),
-            format!("127.0.0.1:{closed} is not connected to: 127.0.0.1 is a loopback address")
+            format!(
+                "127.0.0.1:{closed} is not connected to: 127.0.0.1 is a loopback address: give the address of a device, or have --allow-targets of the worker name it"
+            )
         );
         let by_name = why_not("localhost", closed, &nowhere, &[]);
         assert!(by_name.starts_with(&format!("localhost:{closed} is not connected to: ")), "{by_name}");

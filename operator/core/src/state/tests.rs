@@ -9,7 +9,7 @@ fn event(state: &mut State, event: Event) -> bool {
     let now = Now { mono: Duration::ZERO, wall_unix_ms: 0 };
     state.observe(event, now);
     drop(crate::plan(state, now));
-    state.has_shrunk()
+    state.compact()
 }
 
 fn come(state: &mut State, number: usize) -> bool {
