@@ -92,10 +92,6 @@ impl State {
                 if !was_on_record && let Some(key) = self.current_claim(uid) {
                     self.dirty.tell.insert(key);
                 }
-                if self.current_claim(uid).is_some_and(|key| self.seconds.contains(&key)) {
-                    // Its worker may be told of it, or it is not wanted by now.
-                    self.mark(uid);
-                }
                 if let Some(key) = claim {
                     self.set_phase(&key, ClaimPhase::Written);
                     self.dirty.tell.insert(key.clone());
@@ -285,8 +281,12 @@ impl State {
         self.dirty.statuses.insert(uid.clone());
         let Some(epoch) = stream.claim else { return };
         let key = StreamRef::new(uid.clone(), epoch);
-        if let Some(claim) = self.claims.get(&key).filter(|claim| claim.phase == ClaimPhase::Reserved) {
+        let Some(claim) = self.claims.get(&key) else { return };
+        if claim.phase == ClaimPhase::Reserved {
             self.dirty.claims.insert((claim.rank, key));
+        } else if claim.second.is_some() {
+            // Its worker may be told of the second lease, or that is not wanted by now.
+            self.dirty.streams.insert(uid.clone());
         }
     }
 

@@ -82,6 +82,7 @@ impl State {
                     return;
                 }
                 if self.is_lost(&node) {
+                    self.undo_senseless_move(key, now);
                     self.queue_to_leave(uid);
                     return;
                 }

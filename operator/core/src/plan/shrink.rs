@@ -17,9 +17,7 @@ use crate::timers::Timer;
 impl State {
     /// Looks at the numbers of a stream that its worker has in force: begins a move, takes one back, or lets it go on.
     pub(super) fn shrink(&mut self, uid: &Uid, key: &StreamRef, now: Now) {
-        if let Some(why) = self.why_undone(key) {
-            self.undo_move(key, why, now);
-        }
+        self.undo_senseless_move(key, now);
         self.arm_deadline(key, now);
         let cramped = self.where_to_move(key);
         let free = cramped.as_ref().and_then(|cramped| self.room_for(cramped));
@@ -98,7 +96,9 @@ impl State {
         }
     }
 
-    fn undo_move(&mut self, key: &StreamRef, why: String, now: Now) {
+    /// Takes back a second lease that has no sense any more.
+    pub(super) fn undo_senseless_move(&mut self, key: &StreamRef, now: Now) {
+        let Some(why) = self.why_undone(key) else { return };
         let Some(second) = self.claims.get(key).and_then(|claim| claim.second.as_ref()) else { return };
         if second.stage.is_told() {
             self.say_of_move(key, Reason::PortsMoved, Severity::Normal, why);
