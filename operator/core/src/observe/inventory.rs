@@ -247,9 +247,13 @@ impl State {
 
     /// Whether an inventory tells of this claim: it is on record, and for the process that speaks.
     fn is_comparable(&self, claim: &Claim, sequence: u64) -> bool {
+        claim.is_written() && self.is_of_speaker(claim) && !claim.is_told_after(sequence)
+    }
+
+    /// Whether a claim is for the process that speaks for its node.
+    fn is_of_speaker(&self, claim: &Claim) -> bool {
         let worker = self.worker(&claim.node);
-        let same = worker.is_some_and(|worker| !claim.is_of_another(&worker.pod_uid, &worker.boot));
-        claim.is_written() && same && !claim.is_told_after(sequence)
+        worker.is_some_and(|worker| !claim.is_of_another(&worker.pod_uid, &worker.boot))
     }
 
     /// Sockets that a claim has too many are told to be closed, and given to nobody meanwhile.
@@ -262,7 +266,9 @@ impl State {
     ) {
         for (key, open) in sockets {
             let Some(claim) = self.claims.get(key).filter(|claim| claim.node == *name) else { continue };
-            if !self.is_comparable(claim, sequence) {
+            // One that is revoked may have moved under another leader, and closes what it has whenever it hears of that.
+            let revoking = matches!(claim.phase, ClaimPhase::Revoking(_)) && self.is_of_speaker(claim);
+            if !revoking && !self.is_comparable(claim, sequence) {
                 continue;
             }
             let own: BTreeSet<u16> = claim.numbers().collect();
