@@ -24,6 +24,11 @@ impl State {
         match free {
             Some(ports) => {
                 self.cramp(uid, None);
+                // Both are held for what the stream asks for now: it may have asked for the first by its number.
+                let source = self.streams.get(uid).and_then(Stream::rtp).cloned();
+                if let Some(lease) = self.claims.get_mut(key).and_then(|claim| claim.lease.as_mut()) {
+                    lease.source = source;
+                }
                 self.begin_second(key, Second { ports, stage: Stage::Reserved, since: None, arrived: false });
                 self.dirty.statuses.insert(uid.clone());
             }
